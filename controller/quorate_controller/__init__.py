@@ -1,0 +1,1 @@
+"""Shell 1: watches the cluster, asks the core, acts; serves admission."""

@@ -1,0 +1,127 @@
+"""What is known about a pool at one instant: the snapshot that every decision reads.
+
+A snapshot is the same object whether it came from a live API server, from `kubectl get -o yaml`, or from a test.
+This module holds data only: it reads nothing, decides nothing, and knows no Kubernetes JSON.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Protection(StrEnum):
+    """How far Quorate goes for a VM (XenServer: restart, best-effort, unprotected)."""
+
+    PROTECTED = "Protected"
+    BEST_EFFORT = "BestEffort"
+    UNPROTECTED = "Unprotected"
+
+
+class OvercommitPolicy(StrEnum):
+    """What admission does with a change that would leave no plan."""
+
+    REFUSE = "Refuse"
+    WARN = "Warn"
+
+
+class HostPhase(StrEnum):
+    """Where a host stands in its pool; the words of `HAHost.status.phase`."""
+
+    JOINING = "Joining"
+    LIVE = "Live"
+    LOST = "Lost"
+    EVICTED = "Evicted"
+    FENCED = "Fenced"
+    MAINTENANCE = "Maintenance"
+    EXCLUDED = "Excluded"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host as the planner sees it. Memory is in bytes.
+
+    `used_bytes` counts every pod bound here that has not finished, and every reservation of the admission ledger.
+    `accepts_vms` is false for a host that no new launcher pod may be placed on (cordoned, NotReady, in maintenance, lost):
+    its VMs still count, its free memory does not.
+    """
+
+    name: str
+    allocatable_bytes: int
+    used_bytes: int = 0
+    phase: HostPhase = HostPhase.LIVE
+    accepts_vms: bool = True
+    why_not: str = ""
+    domain: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.allocatable_bytes < 0 or self.used_bytes < 0:
+            raise ValueError(f"host {self.name}: memory must not be negative")
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that new launcher pods may still request here; never negative."""
+        return max(0, self.allocatable_bytes - self.used_bytes) if self.accepts_vms else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """A VM of the pool. `key` is `namespace/name`; `size_bytes` is what its launcher pod requests.
+
+    `host` is where its launcher pod is bound, or None while it has none (off, or waiting to be placed).
+    `should_run` is the user's wish (run strategy), not the present state.
+    `allowed` names the hosts it may be started on; None means every host of the pool.
+    `not_agile` lists why it cannot be started on another host; empty means agile.
+    """
+
+    key: str
+    size_bytes: int
+    host: str | None = None
+    protection: Protection = Protection.UNPROTECTED
+    priority: int = 0
+    start_delay_seconds: int = 0
+    should_run: bool = True
+    allowed: frozenset[str] | None = None
+    not_agile: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.size_bytes < 0:
+            raise ValueError(f"VM {self.key}: memory must not be negative")
+
+    def may_run_on(self, host: str) -> bool:
+        """Whether the VM's own constraints let it start on that host (memory aside)."""
+        return self.allowed is None or host in self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The pool's wish. `armed` is whether hosts are fenced and VMs restarted at this moment."""
+
+    name: str
+    host_failures_to_tolerate: int = 1
+    armed: bool = True
+    overcommit_policy: OvercommitPolicy = OvercommitPolicy.REFUSE
+    failure_domain_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One pool at one instant. Hosts are those whose failure or memory matters (not the certified dead); names are unique."""
+
+    pool: Pool
+    hosts: tuple[Host, ...] = ()
+    vms: tuple[Vm, ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+    """What could not be read or counted, in words; shown to people, never used to decide in favour of a start."""
+
+    def __post_init__(self) -> None:
+        for kind, names in (("host", [h.name for h in self.hosts]), ("VM", [v.key for v in self.vms])):
+            if len(set(names)) != len(names):
+                twice = sorted({n for n in names if names.count(n) > 1})
+                raise ValueError(f"{kind} named twice: {', '.join(twice)}")
+
+    def host(self, name: str) -> Host | None:
+        """The host of that name, or None."""
+        return next((h for h in self.hosts if h.name == name), None)
+
+    def vm(self, key: str) -> Vm | None:
+        """The VM of that key (`namespace/name`), or None."""
+        return next((v for v in self.vms if v.key == key), None)

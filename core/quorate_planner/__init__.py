@@ -1,0 +1,1 @@
+"""Tolerance planner: where VMs restart after host failures. Pure: no clock, no I/O, no Kubernetes."""

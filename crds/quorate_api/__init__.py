@@ -1,0 +1,1 @@
+"""Quorate's API: pydantic models of group `quorate.dev`, and the CRD YAML generated from them."""

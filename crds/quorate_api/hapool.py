@@ -1,0 +1,184 @@
+"""HAPool: what a pool wishes, and what it has achieved."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from quorate_api.base import API_VERSION, ApiModel, Conditions, LabelSelector, ObjectMeta
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class PoolPhase(StrEnum):
+    """Where a pool stands."""
+
+    DISABLED = "Disabled"
+    ARMING = "Arming"
+    ARMED = "Armed"
+    RECOVERING = "Recovering"
+    DISARMING = "Disarming"
+
+
+class Profile(StrEnum):
+    """Named timing; see docs/guarantee.md for the deadlines that follow."""
+
+    STANDARD = "Standard"
+    FAST = "Fast"
+
+
+class StorageHeartbeat(ApiModel):
+    """The shared disk that hosts prove themselves on. Exactly one of storageClassName, claimName, devicePath."""
+
+    storage_class_name: Annotated[
+        str | None,
+        Field(max_length=253, description="Storage class from which Quorate creates a small Block, ReadWriteMany claim for the heartbeat."),
+    ] = None
+    claim_name: Annotated[
+        str | None, Field(max_length=253, description="An existing Block, ReadWriteMany claim in Quorate's namespace.")
+    ] = None
+    device_path: Annotated[
+        str | None,
+        Field(max_length=1024, pattern="^/", description="Path on every host of one shared block device or file that supports O_DIRECT."),
+    ] = None
+    additional_device_paths: Annotated[
+        list[Annotated[str, Field(max_length=1024, pattern="^/")]],
+        Field(max_length=2, description="Second and third disk, by path; a majority of disks then counts. Default: none."),
+    ] = Field(default_factory=list)
+
+
+class NetworkHeartbeat(ApiModel):
+    """Signed packets between all hosts."""
+
+    port: Annotated[int, Field(ge=1, le=65535, description="UDP port of the heartbeat on every host. Default: 6940.")] = 6940
+    interfaces: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=15)]],
+        Field(
+            max_length=4,
+            description="Interfaces that carry heartbeats; more than one gives redundant paths. Default: the one that has the Node's InternalIP.",
+        ),
+    ] = Field(default_factory=list)
+    key_secret_name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="Secret in Quorate's namespace whose key `key` signs the packets (at least 16 bytes). Default: quorate-heartbeat.",
+        ),
+    ] = "quorate-heartbeat"
+
+
+class TimingInputs(ApiModel):
+    """The two inputs from which every deadline is derived."""
+
+    licence_seconds: Annotated[
+        float,
+        Field(
+            ge=6, le=300, description="L: how long one proof of life lets a host keep running its VMs, in seconds. Standard: 20, Fast: 12."
+        ),
+    ]
+    watchdog_seconds: Annotated[float, Field(ge=2, le=120, description="W: the watchdog's timeout, in seconds. Standard: 8, Fast: 5.")]
+
+
+class Heartbeat(ApiModel):
+    """Where and how fast hosts prove they are alive."""
+
+    storage: Annotated[StorageHeartbeat, Field(description="The shared disk.")]
+    network: Annotated[NetworkHeartbeat, Field(description="The network heartbeat.")] = Field(default_factory=NetworkHeartbeat)
+    profile: Annotated[Profile | None, Field(description="Named timing. Default: Standard. Conflicts with timing.")] = None
+    timing: Annotated[TimingInputs | None, Field(description="Timing by its two inputs, instead of a profile.")] = None
+
+
+class Watchdog(ApiModel):
+    """The watchdog that resets a host which cannot prove it is alive."""
+
+    device: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern="^(/|development:/)",
+            description="Watchdog device on every host. `development:/path` names the socket of a development watchdog, for machines without one: not for production. Default: /dev/watchdog.",
+        ),
+    ] = "/dev/watchdog"
+
+
+class HAPoolSpec(ApiModel):
+    """What the user wishes."""
+
+    enabled: Annotated[
+        bool, Field(description="Arm the pool. false disarms it: hosts are no longer fenced and VMs no longer restarted. Default: true.")
+    ] = True
+    paused_until: Annotated[datetime | None, Field(description="Disarm until this time, then arm again by itself.")] = None
+    host_failures_to_tolerate: Annotated[
+        int, Field(ge=0, le=1000, description="How many host failures the plan shall cover. Never changed by the controller. Default: 1.")
+    ] = 1
+    failure_domain_key: Annotated[
+        str | None, Field(max_length=317, description="Node label; hosts with the same value fail together and count as one failure.")
+    ] = None
+    host_selector: Annotated[LabelSelector, Field(description="Which Nodes belong to the pool. An HAHost is created for each.")] = Field(
+        default_factory=LabelSelector
+    )
+    heartbeat: Annotated[Heartbeat, Field(description="Where and how fast hosts prove they are alive.")]
+    watchdog: Annotated[Watchdog, Field(description="The watchdog of every host.")] = Field(default_factory=Watchdog)
+    overcommit_policy: Annotated[
+        Literal["Refuse", "Warn"], Field(description="What admission does with a change that would leave no plan. Default: Refuse.")
+    ] = "Refuse"
+
+
+class ToleratedFailures(ApiModel):
+    """The largest number of host failures that the pool survives, as a bracket."""
+
+    lower: Annotated[int, Field(ge=0, description="Proven: a plan exists for this many.")]
+    upper: Annotated[int, Field(ge=0, description="No plan can exist for more than this many.")]
+    exact: Annotated[bool, Field(description="Whether lower equals upper.")]
+
+
+class Witness(ApiModel):
+    """The smallest set of failures known to break the plan."""
+
+    failed_hosts: Annotated[list[Name], Field(max_length=64, description="Hosts whose failure breaks the plan.")] = Field(
+        default_factory=list
+    )
+    unplaceable: Annotated[list[Name], Field(max_length=16, description="VMs (namespace/name) that would not fit, at most 16.")] = Field(
+        default_factory=list
+    )
+    reason: Annotated[str, Field(max_length=1024, description="Why, in words.")] = ""
+
+
+class HAPoolStatus(ApiModel):
+    """What is achieved; written by the controller only."""
+
+    phase: Annotated[PoolPhase | None, Field(description="Disabled, Arming, Armed, Recovering or Disarming.")] = None
+    observed_generation: Annotated[int | None, Field(ge=0, description="Generation of the spec this status was decided on.")] = None
+    hosts: Annotated[int | None, Field(ge=0, description="Hosts of the pool.")] = None
+    live_hosts: Annotated[int | None, Field(ge=0, description="Hosts that are live.")] = None
+    plan_exists_for: Annotated[
+        int | None, Field(ge=0, description="The achieved number: a plan exists for so many failures, never more than the wish.")
+    ] = None
+    max_host_failures_to_tolerate: Annotated[
+        ToleratedFailures | None, Field(description="The most failures the pool could tolerate now.")
+    ] = None
+    overcommitted: Annotated[bool | None, Field(description="Whether the wish cannot be met.")] = None
+    protected_vms: Annotated[int | None, Field(alias="protectedVMs", ge=0, description="VMs protected with a guarantee.")] = None
+    witness: Annotated[Witness | None, Field(description="Failures that break the wish, and the VM that would not fit.")] = None
+    failover_generation: Annotated[
+        int | None, Field(ge=0, description="Counts failovers; each takes the next number by compare-and-swap.")
+    ] = None
+    conditions: Conditions = Field(default_factory=list)
+
+
+class HAPool(ApiModel):
+    """A pool of hosts that keep each other's VMs running."""
+
+    KIND: ClassVar[str] = "HAPool"
+    PLURAL: ClassVar[str] = "hapools"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("hap",)
+    NAMESPACED: ClassVar[bool] = False
+
+    api_version: str = API_VERSION
+    kind: Literal["HAPool"] = "HAPool"
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta)
+    spec: HAPoolSpec
+    status: HAPoolStatus = Field(default_factory=HAPoolStatus)
