@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from quorate_api.base import API_VERSION, ApiModel, Conditions, ObjectMeta
+from quorate_api.base import AGE, API_VERSION, ApiModel, Column, Conditions, ObjectMeta, rule
 from quorate_api.hahost import Certificate, Incarnation
 from quorate_core.facts import Protection
 
@@ -50,6 +50,14 @@ class PlannedRestart(ApiModel):
 class FailoverSpec(ApiModel):
     """What happened and what was planned; never changed after creation."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "self.certificate.host == self.host && self.certificate.incarnation == self.incarnation",
+            "the certificate must be of the host and incarnation that failed",
+            field=".certificate",
+        )
+    )
+
     pool: Annotated[str, Field(max_length=253, description="The HAPool.")]
     host: Annotated[str, Field(max_length=253, description="The dead host.")]
     incarnation: Incarnation
@@ -72,6 +80,8 @@ class VmProgress(ApiModel):
     attempts: Annotated[int, Field(ge=0, description="How often a place was tried.")] = 0
     reason: Annotated[str, Field(max_length=1024, description="Why it waits or is blocked, in words.")] = ""
     released_at: Annotated[datetime | None, Field(description="When its old launcher pod was deleted.")] = None
+    due_at: Annotated[datetime | None, Field(description="When its turn in the restart order came.")] = None
+    retry_at: Annotated[datetime | None, Field(description="When a place is tried again, if it is blocked.")] = None
     placed_at: Annotated[datetime | None, Field(description="When its new launcher pod was let go to its host.")] = None
     running_at: Annotated[datetime | None, Field(description="When it ran again.")] = None
 
@@ -103,6 +113,20 @@ class Failover(ApiModel):
     PLURAL: ClassVar[str] = "failovers"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("hafo",)
     NAMESPACED: ClassVar[bool] = False
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("Pool", "string", ".spec.pool", "The HAPool."),
+        Column("Host", "string", ".spec.host", "The host that failed."),
+        Column("Phase", "string", ".status.phase", "Where the workflow stands."),
+        Column("Running", "integer", ".status.running", "VMs that run again."),
+        Column("Blocked", "integer", ".status.blocked", "VMs that found no place yet."),
+        Column("Incarnation", "string", ".spec.incarnation", "The life of the host's agent that ended.", wide=True),
+        Column("Evidence", "string", ".spec.certificate.evidence", "Why the host is known to be dead.", wide=True),
+        AGE,
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra=rule("self.spec == oldSelf.spec", "a Failover's spec is a record and is never changed", field=".spec")
+    )
 
     api_version: str = API_VERSION
     kind: Literal["Failover"] = "Failover"
