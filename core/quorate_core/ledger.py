@@ -8,7 +8,9 @@ The invariant: snapshot plus ledger never counts less than what was admitted. An
 two things is certain.
 
 1. *The snapshot counts it* (`Sight.COUNTED`): a started VM's launcher pod is bound, a ProtectedVM says Protected, and so on.
-   Every later snapshot counts it too, or counts that it was undone. A VM whose specification says "run" while its launcher
+   Every later snapshot counts it too, or counts that it was undone. The snapshot must have been read after the entry was written
+   (it could show the launcher pod of an earlier run), so no entry leaves in the turn that first sees it, and one that was
+   admitted while the old launcher pod was still there stays for the time of rule 2. A VM whose specification says "run" while its launcher
    pod is not bound yet (`Sight.SHOWN`) takes no memory in any snapshot, so its entry stays, however long that lasts.
 2. *It can no longer come* (`Sight.UNSEEN` for longer than `PERSISTENCE_SECONDS`): the request may have failed after it was
    admitted, which nobody tells a webhook. The API server bounds every request, admission included, by its request timeout (60 s):
@@ -55,7 +57,8 @@ class Reservation:
     """One admitted change. `request` is the uid of the admission request; `subject` is a VM key, a host name, or the pool's name.
 
     `size_bytes` is what the VM will need in all (Start, Grow). `host` is where a starting VM is counted; `pinned` says that its
-    launcher pod is to be kept there. `tolerate` is the wished number (Tolerate).
+    launcher pod is to be kept there. `restart` says that the VM still had a launcher pod when its start was admitted, so that a
+    bound pod proves nothing yet. `tolerate` is the wished number (Tolerate).
     """
 
     kind: ReservationKind
@@ -64,6 +67,7 @@ class Reservation:
     size_bytes: int = 0
     host: str | None = None
     pinned: bool = False
+    restart: bool = False
     protection: Protection = Protection.UNPROTECTED
     priority: int = 0
     allowed: frozenset[str] | None = None
@@ -85,7 +89,7 @@ class Ledger:
         return next((e for e in self.entries if e.kind == kind and e.subject == subject), None)
 
     def add(self, new: Reservation) -> "Ledger":
-        """The ledger with this entry. One for the same subject is replaced, and the larger of both demands stays: either request may still win."""
+        """The ledger with this entry. One for the same subject is replaced; the larger of both demands stays, since either may still win."""
         old = self.find(new.kind, new.subject)
         if old is None:
             return Ledger((*self.entries, new))
@@ -193,7 +197,7 @@ class Reaping:
 
 
 def reap(ages: Ages, ledger: Ledger, snapshot: Snapshot, monotonic_seconds: float) -> Reaping:
-    """Which entries may leave. `snapshot` holds no reservations; `monotonic_seconds` was read before the snapshot was."""
+    """Which entries may leave. `snapshot` holds no reservations and was read after `monotonic_seconds` and after the turn of `ages`."""
     first_seen: dict[tuple[str, str, str], float] = {}
     gone: list[Reservation] = []
     why: list[str] = []
@@ -202,7 +206,8 @@ def reap(ages: Ages, ledger: Ledger, snapshot: Snapshot, monotonic_seconds: floa
         since = ages.first_seen_seconds.get(key, monotonic_seconds)
         age_seconds = monotonic_seconds - since
         seen = sight(entry, snapshot)
-        if seen is Sight.COUNTED:
+        earlier = key in ages.first_seen_seconds
+        if seen is Sight.COUNTED and earlier and (not entry.restart or age_seconds > PERSISTENCE_SECONDS):
             gone.append(entry)
             why.append(f"{entry.kind} {entry.subject}: seen in the cluster")
         elif seen is Sight.UNSEEN and age_seconds > PERSISTENCE_SECONDS:
