@@ -1,0 +1,363 @@
+"""From Kubernetes JSON to the core's facts: one `Snapshot` per pool. Pure, and the same for a live read and for a dump.
+
+Where something cannot be read, `strict` decides: the command line says so and stops (`BadInput`), the controller goes on with the
+rest of the pool, leaves that thing out on the safe side, and says so in `Snapshot.remarks`.
+
+What counts as memory in use: every pod that is bound to a host and has not finished, by its effective request. A VM that should run
+and has no bound pod is in the snapshot without a host: a protected one is then planned as "to be placed first"; an unprotected
+one takes no memory until its pod is bound, or until the admission ledger reserves its place.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from quorate_api.hahost import HAHost
+from quorate_controller import agility, memory
+from quorate_controller.kube import Json
+from quorate_controller.membership import Membership, Wish, described, key_of, memberships, parse_pool, pool_of, wishes
+from quorate_controller.memory import KubeVirtConfig, dig, quantity_bytes, vm_memory_bytes
+from quorate_controller.observe import BadInput, Observed
+from quorate_core import ledger
+from quorate_core.facts import Host, HostPhase, OvercommitPolicy, Pool, Protection, Snapshot, Vm
+
+__all__ = ["BadInput", "World", "snapshot_of", "vm_memory_bytes", "world_of"]
+
+SCHEDULABLE_LABEL = "kubevirt.io/schedulable"
+_FINISHED = {"Succeeded", "Failed"}
+_GONE = {HostPhase.LOST: "lost", HostPhase.EVICTED: "evicted", HostPhase.EXCLUDED: "excluded", HostPhase.MAINTENANCE: "in maintenance"}
+
+
+@dataclass(frozen=True)
+class World:
+    """The cluster's objects indexed once, for the snapshots of all pools."""
+
+    observed: Observed
+    strict: bool
+    membership: Membership
+    wishes: Mapping[str, Wish]
+    remarks: tuple[str, ...]
+    config: KubeVirtConfig
+    vmis: Mapping[str, Json]
+    launchers: Mapping[str, tuple[Json, ...]]
+    pods_by_node: Mapping[str, tuple[Json, ...]]
+    disks: agility.Disks
+    instancetypes: Mapping[tuple[str, str], Json]
+
+    def bound_pod(self, key: str) -> Json | None:
+        """The launcher pod that a VM runs in: bound, not finished; during a migration the one its VMI names."""
+        bound = [pod for pod in self.launchers.get(key, ()) if dig(pod, "spec").get("nodeName")]
+        on = dig(self.vmis.get(key), "status").get("nodeName")
+        return min(bound, key=lambda pod: (pod["spec"]["nodeName"] != on, _age(pod)), default=None)
+
+    def pending_pod(self, key: str) -> Json | None:
+        """Its newest launcher pod that has no host yet."""
+        pending = [pod for pod in self.launchers.get(key, ()) if not dig(pod, "spec").get("nodeName")]
+        return max(pending, key=_age, default=None)
+
+
+def world_of(observed: Observed, *, strict: bool = False) -> World:
+    """Index the objects. With `strict`, raises `BadInput` for any object of Quorate's own that cannot be read."""
+    wished, remarks = wishes(observed, strict=strict)
+    launchers: dict[str, list[Json]] = {}
+    by_node: dict[str, list[Json]] = {}
+    for pod in observed.pods:
+        if dig(pod, "status").get("phase") in _FINISHED:
+            continue
+        if host := dig(pod, "spec").get("nodeName"):
+            by_node.setdefault(host, []).append(pod)
+        if vm := launched_vm(pod):
+            launchers.setdefault(vm, []).append(pod)
+    try:
+        config = KubeVirtConfig.of(observed.kubevirts)
+    except BadInput as error:
+        if strict:
+            raise
+        config = KubeVirtConfig()
+        remarks.append(str(error))
+    membership = memberships(observed)
+    return World(
+        observed=observed,
+        strict=strict,
+        membership=membership,
+        wishes=wished,
+        remarks=(*observed.remarks, *membership.problems, *remarks),
+        config=config,
+        vmis={key_of(vmi): vmi for vmi in observed.vmis},
+        launchers={key: tuple(pods) for key, pods in launchers.items()},
+        pods_by_node={name: tuple(pods) for name, pods in by_node.items()},
+        disks=agility.Disks.of(observed.pvcs, observed.pvs),
+        instancetypes={
+            (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
+        },
+    )
+
+
+def launched_vm(pod: Json) -> str | None:
+    """`namespace/name` of the VM whose launcher pod this is, or None for any other pod."""
+    metadata = pod["metadata"]
+    if dig(metadata, "labels").get("kubevirt.io") != "virt-launcher":
+        return None
+    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("kind") == "VirtualMachineInstance"), None)
+    name = (owner or {}).get("name") or dig(metadata, "annotations").get("kubevirt.io/domain")
+    name = name or dig(metadata, "labels").get("vm.kubevirt.io/name")
+    return f"{metadata.get('namespace') or 'default'}/{name}" if name else None
+
+
+def snapshot_of(
+    observed: Observed, pool: str | None = None, reservations: Iterable[ledger.Reservation] = (), *, strict: bool = True
+) -> Snapshot:
+    """The pool as it is, and as the reservations of the admission ledger will make it. The only pool where none is named.
+
+    Raises `BadInput` naming object and field: no such pool, a wrong field, and with `strict` also a Node that two pools select
+    or one without allocatable memory.
+    """
+    if pool is None:
+        names = [obj["metadata"]["name"] for obj in observed.hapools]
+        if len(names) != 1:
+            said = f"there are {', '.join(names)}; name one" if names else "there is none"
+            raise BadInput("input", "HAPool", said)
+        pool = names[0]
+    return snapshot_from(world_of(observed, strict=strict), pool, reservations)
+
+
+def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reservation] = ()) -> Snapshot:
+    """The same from objects that were indexed already."""
+    obj = next((o for o in world.observed.hapools if o["metadata"]["name"] == pool), None)
+    if obj is None:
+        raise BadInput("input", "HAPool", f"there is no pool {pool}")
+    model = parse_pool(obj)
+    contested = world.membership.contested.get(pool, ())
+    if contested and world.strict:
+        raise BadInput(described(obj), "spec.hostSelector", contested[0])
+    remarks = [*world.remarks, *contested]
+    nodes = world.membership.nodes[pool]
+    if not nodes:
+        remarks.append(f"HAPool {pool}: spec.hostSelector: no Node is selected")
+    vms = _vms(world, pool, nodes, remarks)
+    tolerated = _taints_that_vms_tolerate(nodes, vms, world)
+    hosts = [_host(world, node, model.spec.failure_domain_key, tolerated, remarks) for node in nodes]
+    dead = {host.name for host in hosts if host.phase is HostPhase.FENCED}
+    grown: dict[str, int] = {}
+    for vm, extra in vms:
+        if vm.host is not None:
+            grown[vm.host] = grown.get(vm.host, 0) + extra
+    snapshot = Snapshot(
+        pool=Pool(
+            name=pool,
+            host_failures_to_tolerate=model.spec.host_failures_to_tolerate,
+            armed=model.status.phase in {"Armed", "Recovering"},
+            overcommit_policy=OvercommitPolicy(model.spec.overcommit_policy),
+            failure_domain_key=model.spec.failure_domain_key,
+        ),
+        hosts=tuple(replace(h, used_bytes=h.used_bytes + grown.get(h.name, 0)) for h in hosts if h.name not in dead),
+        vms=tuple(_without_dead(vm, dead) for vm, _ in vms),
+        remarks=tuple(dict.fromkeys(remarks)),
+    )
+    return ledger.reserve(snapshot, reservations)
+
+
+def _without_dead(vm: Vm, dead: set[str]) -> Vm:
+    """A VM whose host is certified dead has no host and can go to none of the dead."""
+    if not dead:
+        return vm
+    allowed = vm.allowed - dead if vm.allowed is not None else None
+    return replace(vm, host=None if vm.host in dead else vm.host, allowed=allowed)
+
+
+def _host(world: World, node: Json, domain_key: str | None, tolerated: frozenset[str], remarks: list[str]) -> Host:
+    name = node["metadata"]["name"]
+    hahost = world.membership.hahosts.get(name)
+    phase = (hahost.status.phase if hahost is not None else None) or HostPhase.JOINING
+    why = "; ".join(_why_no_vms(world, node, hahost, phase, tolerated))
+    used = 0
+    for pod in world.pods_by_node.get(name, ()):
+        try:
+            used += memory.pod_request_bytes(pod)
+        except BadInput as error:
+            if world.strict:
+                raise
+            remarks.append(f"{error}; not counted")
+    try:
+        allocatable = quantity_bytes(_given(dig(node, "status", "allocatable").get("memory")), f"Node {name}", "status.allocatable.memory")
+    except BadInput as error:
+        if world.strict:
+            raise
+        remarks.append(f"{error}; counted as no memory")
+        allocatable = 0
+    domain = dig(node, "metadata", "labels").get(domain_key) if domain_key else None
+    if domain_key and domain is None:
+        remarks.append(f"Node {name}: metadata.labels[{domain_key}]: missing; it counts as a failure domain of its own")
+    return Host(name, allocatable, used, phase, accepts_vms=not why, why_not=why, domain=domain)
+
+
+def _given(value: object) -> object:
+    return "missing" if value is None else value
+
+
+def _why_no_vms(world: World, node: Json, hahost: HAHost | None, phase: HostPhase, tolerated: frozenset[str]) -> list[str]:
+    """Reasons for which no launcher pod may be placed on this Node now."""
+    why = [_GONE[phase]] if phase in _GONE else []
+    if hahost is not None and hahost.spec.maintenance and phase is not HostPhase.MAINTENANCE:
+        why.append("in maintenance")
+    if dig(node, "spec").get("unschedulable"):
+        why.append("cordoned")
+    ready: Json = next((c for c in dig(node, "status").get("conditions") or () if c.get("type") == "Ready"), {})
+    if ready.get("status") != "True":
+        why.append(f"not Ready ({ready.get('reason') or 'no Ready condition'})")
+    label = dig(node, "metadata", "labels").get(SCHEDULABLE_LABEL)
+    elsewhere = any(SCHEDULABLE_LABEL in dig(n, "metadata", "labels") for n in world.observed.nodes)
+    if label == "false" or (label is None and elsewhere):
+        why.append(f"KubeVirt cannot run VMs on it (label {SCHEDULABLE_LABEL}={label})")
+    permanent = agility.permanent_taints(node)
+    why += [f"taint {taint.get('key')}" for taint in permanent if _taint_key(taint) not in tolerated]
+    passing = [t for t in dig(node, "spec").get("taints") or () if t.get("effect") in agility.HARD and t not in permanent]
+    mirrored = {"node.kubernetes.io/unschedulable", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
+    why += [f"taint {taint.get('key')}" for taint in passing if taint.get("key") not in mirrored]
+    return why
+
+
+def _taint_key(taint: Json) -> str:
+    return f"{taint.get('key')}={taint.get('value', '')}:{taint.get('effect')}"
+
+
+def _taints_that_vms_tolerate(nodes: Sequence[Json], vms: Sequence[tuple[Vm, int]], world: World) -> frozenset[str]:
+    """Taints that some VM of the pool tolerates: they close a host to some VMs, not to all."""
+    taints = {_taint_key(taint): taint for node in nodes for taint in agility.permanent_taints(node)}
+    if not taints:
+        return frozenset()
+    keys = {vm.key for vm, _ in vms}
+    tolerations = [
+        [t for t in dig(vm, "spec", "template", "spec").get("tolerations") or () if isinstance(t, dict)]
+        for vm in world.observed.vms
+        if key_of(vm) in keys
+    ]
+    return frozenset(key for key, taint in taints.items() if any(agility.tolerates(list_, taint) for list_ in tolerations))
+
+
+def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> list[tuple[Vm, int]]:
+    """VMs of the pool, each with the bytes by which it has grown since its launcher pod was made."""
+    names = {node["metadata"]["name"] for node in nodes}
+    pools = [*world.membership.nodes]
+    pool_of_node = {node["metadata"]["name"]: p for p, members in world.membership.nodes.items() for node in members}
+    found: list[tuple[Vm, int]] = []
+    for obj in world.observed.vms:
+        key = key_of(obj)
+        wish = world.wishes.get(key)
+        pod = world.bound_pod(key)
+        host: str | None = dig(pod or {}, "spec").get("nodeName")
+        belongs, why = pool_of(wish, pool_of_node.get(host or ""), pools)
+        if wish is not None and belongs is None:
+            remarks.append(f"{wish.source}: {why}")
+        if belongs != pool:
+            continue
+        if host is not None and host not in names:
+            if wish is not None and wish.spec.protection is not Protection.UNPROTECTED:
+                remarks.append(f"{wish.source}: {key} runs on {host}, which is no host of pool {pool}; it is not planned for")
+            continue
+        try:
+            found.append(_vm(world, obj, wish, pod, host, nodes))
+        except BadInput as error:
+            if world.strict:
+                raise
+            remarks.append(f"{error}; VM not counted")
+        except _UnknownSize as error:
+            remarks.append(f"VirtualMachine {key}: {error}; VM not counted")
+    return found
+
+
+class _UnknownSize(Exception):
+    """A VM's memory comes from an object that is not in the input."""
+
+
+def _vm(world: World, obj: Json, wish: Wish | None, pod: Json | None, host: str | None, nodes: Sequence[Json]) -> tuple[Vm, int]:
+    key = key_of(obj)
+    size, grown = _size(world, obj, pod)
+    places = agility.places(obj, pod or world.pending_pod(key), nodes, world.disks, host)
+    everywhere = frozenset(node["metadata"]["name"] for node in nodes)
+    spec = wish.spec if wish is not None else None
+    vm = Vm(
+        key=key,
+        size_bytes=size,
+        host=host,
+        protection=spec.protection if spec is not None else Protection.UNPROTECTED,
+        priority=spec.priority if spec is not None else 0,
+        start_delay_seconds=spec.start_delay_seconds if spec is not None else 0,
+        should_run=should_run(obj, world.vmis.get(key)),
+        allowed=None if places.allowed == everywhere else places.allowed,
+        not_agile=places.reasons,
+    )
+    return vm, grown
+
+
+def _size(world: World, obj: Json, pod: Json | None) -> tuple[int, int]:
+    """What the VM's next launcher pod will request, and how much of that its present pod does not have."""
+    key = key_of(obj)
+    name = described(obj)
+    vmi = world.vmis.get(key)
+    template = dig(obj, "spec", "template", "spec")
+    instancetype, missing = _instancetype(world, obj)
+    if instancetype is not None:
+        template = memory.expanded(template, dig(instancetype, "spec"), name)
+    real = pod or world.pending_pod(key)
+    if real is None and missing and vmi is None:
+        raise _UnknownSize(missing)
+    if real is None:
+        spec = dig(vmi, "spec") if missing else template
+        return memory.vmi_memory_bytes(spec, name, world.config, "spec.template.spec"), 0
+    request = memory.pod_request_bytes(real)
+    if vmi is None or missing:
+        return request, 0
+    present = dict(dig(vmi, "spec"))
+    domain = dig(present, "domain")
+    current = dig(vmi, "status", "memory").get("guestCurrent")
+    if current is not None:  # a hotplug under way: the VMI's spec is ahead of its pod
+        present["domain"] = {**domain, "memory": {**dig(domain, "memory"), "guest": current}}
+    wanted = {part: dig(template, "domain")[part] for part in ("memory", "resources", "cpu") if part in dig(template, "domain")}
+    after = memory.vmi_memory_bytes({**present, "domain": {**domain, **wanted}}, name, world.config, "spec.template.spec")
+    before = memory.vmi_memory_bytes(present, name, world.config, "spec")
+    grown = max(0, after - before)
+    return request + grown, grown if pod is not None else 0
+
+
+def _instancetype(world: World, obj: Json) -> tuple[Json | None, str]:
+    """The VM's instancetype, or why it cannot be had ("" where the VM has none)."""
+    reference = dig(obj, "spec", "instancetype")
+    if not reference.get("name"):
+        return None, ""
+    kind = reference.get("kind") or "VirtualMachineClusterInstancetype"
+    kind = {"virtualmachineinstancetype": "VirtualMachineInstancetype"}.get(kind.lower(), kind)
+    kind = {"virtualmachineclusterinstancetype": "VirtualMachineClusterInstancetype"}.get(kind.lower(), kind)
+    name = reference["name"]
+    if "Cluster" not in kind:
+        name = f"{obj['metadata'].get('namespace') or 'default'}/{name}"
+    found = world.instancetypes.get((kind, name))
+    return found, "" if found is not None else f"its memory is set by {kind} {name}, which is missing or not in the input"
+
+
+def should_run(vm: Json, vmi: Json | None) -> bool:
+    """Whether the user wants it to run, by run strategy (or the deprecated `running`), requests and the state of its instance."""
+    if vm["metadata"].get("deletionTimestamp"):
+        return False
+    spec, status = dig(vm, "spec"), dig(vm, "status")
+    strategy = spec.get("runStrategy") or ("Always" if spec.get("running") else "Halted")
+    requests = [request.get("action") for request in status.get("stateChangeRequests") or () if isinstance(request, dict)]
+    phase = dig(vmi, "status").get("phase") if vmi is not None else None
+    if strategy == "Always" or "Start" in requests:
+        return True
+    if "Stop" in requests:
+        return False
+    lives = vmi is not None and phase not in _FINISHED and not vmi["metadata"].get("deletionTimestamp")
+    match strategy:
+        case "RerunOnFailure":
+            never_started = vmi is None and status.get("runStrategy") != strategy
+            return lives or phase == "Failed" or never_started
+        case "Once":
+            return phase not in _FINISHED
+        case "Halted":
+            return False
+        case _:  # Manual, WaitAsReceiver: an instance is there because somebody started it
+            return lives or phase == "Failed"
+
+
+def _age(pod: Json) -> str:
+    return str(pod["metadata"].get("creationTimestamp") or "")
