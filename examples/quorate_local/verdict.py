@@ -1,10 +1,11 @@
 """Did any VM ever run twice? Answered from the VM disks alone.
 
-Every launcher appends `host incarnation sequence monotonic_seconds` to its VM's disk (`launcher`); all hosts of the local pool share one kernel
-and so one monotonic clock. Two incarnations of one VM must not overlap: the last line of one comes before the first line of the next.
+Every launcher appends `host incarnation sequence monotonic_seconds` to its VM's disk (`launcher`); all hosts of the local pool share
+one kernel and so one monotonic clock. Two incarnations of one VM must not overlap: the last line of one comes before the first line of the next.
 This module trusts no controller, no log and no status.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def read_disk(disk: str, text: str) -> DiskHistory:
         times = [seconds for _, _, seconds in lines]
         runs.append(Run(lines[0][0], incarnation, min(times), max(times), len(lines)))
     runs.sort(key=lambda run: run.first_seconds)
-    for earlier, later in zip(runs, runs[1:], strict=False):
+    for earlier, later in itertools.pairwise(runs):
         if later.first_seconds <= earlier.last_seconds:
             overlap = earlier.last_seconds - later.first_seconds
             conflicts.append(
