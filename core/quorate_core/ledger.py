@@ -89,7 +89,7 @@ class Ledger:
         return next((e for e in self.entries if e.kind == kind and e.subject == subject), None)
 
     def add(self, new: Reservation) -> "Ledger":
-        """The ledger with this entry. One for the same subject is replaced; the larger of both demands stays, since either may still win."""
+        """The ledger with this entry. One for the same subject is replaced; the larger demand of both stays, since either may still win."""
         old = self.find(new.kind, new.subject)
         if old is None:
             return Ledger((*self.entries, new))
