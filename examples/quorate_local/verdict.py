@@ -1,7 +1,7 @@
 """Did any VM ever run twice? Answered from the VM disks alone.
 
-Every launcher appends `host incarnation sequence monotonic_seconds` to its disk (`launcher`); the hosts of the local pool share one kernel and so
-one monotonic clock. Two incarnations of one VM must not overlap: the last line of one comes before the first line of the next.
+Every launcher appends `host incarnation sequence monotonic_seconds` to its disk (`launcher`). The hosts of the local pool share one kernel,
+hence one monotonic clock. Two incarnations of one VM must not overlap: the last line of one comes before the first line of the next.
 This module trusts no controller, no log and no status.
 """
 
