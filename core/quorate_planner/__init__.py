@@ -1,1 +1,44 @@
 """Tolerance planner: where VMs restart after host failures. Pure: no clock, no I/O, no Kubernetes."""
+
+from collections.abc import Sequence
+
+from quorate_core.facts import Snapshot
+from quorate_planner.change import AddVm, Change, ChangeError, GrowVm, MoveVm, RemoveVm, SetProtection, WithoutHost, apply
+from quorate_planner.facts import problem_of
+from quorate_planner.planning import Plan, Witness, holds, plan, plan_problem, restart_targets, start_hosts
+from quorate_planner.problem import Problem, ProblemError, ProblemHost, ProblemVm, load
+from quorate_planner.report import plan_json
+
+__all__ = [
+    "AddVm",
+    "Change",
+    "ChangeError",
+    "GrowVm",
+    "MoveVm",
+    "Plan",
+    "Problem",
+    "ProblemError",
+    "ProblemHost",
+    "ProblemVm",
+    "RemoveVm",
+    "SetProtection",
+    "WithoutHost",
+    "Witness",
+    "apply",
+    "holds",
+    "load",
+    "plan",
+    "plan_json",
+    "plan_problem",
+    "problem_of",
+    "restart_targets",
+    "start_hosts",
+    "what_if",
+]
+
+
+def what_if(snapshot: Snapshot, changes: Sequence[Change]) -> Plan:
+    """The plan of the pool after the changes, in their order. Raises `ChangeError`."""
+    for change in changes:
+        snapshot = apply(snapshot, change)
+    return plan(snapshot)

@@ -1,0 +1,199 @@
+"""The zone rule with one chain: who goes where when hosts fail, and the condition under which that never gets stuck.
+
+VM sizes are rounded up to a chain D1 | D2 | ... | Dm (each divides the next). A host's free memory is cut into blocks as a buddy
+allocator does. *Rule*: a VM of level j takes a free block of the smallest level >= j that any living host has.
+
+*Invariant*, for every level l, with r the memory left in a host and T_l, off_l demand of levels >= l counted in blocks of D_l:
+
+    the k largest of ( floor(r/D_l) + T_l )  <=  sum of floor(r/D_l) - off_l
+
+A failure keeps it with k - 1: the failed host's T joins off and its value leaves both sides. A placement keeps it too: up to the VM's
+own level the block leaves r and off alike; above it something is lost only when a larger block is broken, which the rule does
+only when no smaller fitting one exists anywhere, and then level j itself shows that one block is to spare. So nothing is ever
+stuck, in whatever order; `docs/planner.md` has the steps. After a placement the blocks of a host are again those of its remaining memory:
+the state is the free memory itself, and the rule may be run anew from what is seen at the time of a failure.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
+
+from quorate_planner.bounds import covered, volume_ceiling
+from quorate_planner.tally import Counts, Tally
+
+Chain = tuple[int, ...]
+"""Block sizes in bytes, rising, each a divisor of the next."""
+
+CHAINS_KEPT = 12
+BEAM = 24
+LEVELS_MOST = 24
+"""Work limits of the search for chains: a chain not looked at costs sharpness, never truth."""
+
+
+def certified(tally: Tally, chain: Chain) -> int:
+    """How many failures the rule with this chain survives for certain; -1: not even the waiting VMs are sure of a place.
+
+    Counts the VMs that may use every host. Raises ValueError where a VM is limited to some hosts: one zone does not prove those.
+    """
+    if any(kind is not None for kind in tally.kinds):
+        raise ValueError("VMs that may use only some hosts need a zone of their own")
+    hosts = range(len(tally.names))
+    own: Sequence[Counts] = tally.own.get(None) or ({},) * len(tally.names)
+    level_of = levels(chain, tally.sizes)
+    per_level = [[0] * len(tally.names) for _ in chain]
+    for i in hosts:
+        for size, number in own[i].items():
+            per_level[level_of[size]][i] += number
+    waiting = [0] * len(chain)
+    for size, number in tally.off.get(None, {}).items():
+        waiting[level_of[size]] += number
+    demand = [0] * len(tally.names)
+    off = 0
+    worst = tally.groups
+    above = chain[-1]
+    for level in range(len(chain) - 1, -1, -1):
+        block = chain[level]
+        ratio = above // block
+        demand = [demand[i] * ratio + per_level[level][i] for i in hosts]
+        off = off * ratio + waiting[level]
+        room = [free // block for free in tally.free]
+        worst = min(worst, covered(tally.by_group(room[i] + demand[i] for i in hosts), sum(room) - off))
+        above = block
+    return worst
+
+
+def best(tally: Tally, *, enough: int | None = None) -> tuple[Chain, int]:
+    """The chain that certifies most among those looked at, and how much; the first of equals, so that the answer is always the same.
+
+    Stops at the first that certifies `enough`, or what plain volume allows at most. VMs limited to some hosts: nothing is certified.
+    """
+    tried = chains(tally.sizes)
+    if any(kind is not None for kind in tally.kinds):
+        return tried[0], -1
+    most = volume_ceiling(tally)
+    target = most if enough is None else min(most, enough)
+    found = (tried[0], certified(tally, tried[0]))
+    for chain in tried[1:]:
+        if found[1] >= target:
+            break
+        failures = certified(tally, chain)
+        if failures > found[1]:
+            found = (chain, failures)
+    return found
+
+
+def levels(chain: Chain, sizes: Iterable[int]) -> dict[int, int]:
+    """The level of each size: that of the smallest block that holds it."""
+    found = {}
+    level = 0
+    for size in sorted(sizes):
+        while chain[level] < size:
+            level += 1
+        found[size] = level
+    return found
+
+
+@lru_cache(maxsize=256)
+def chains(sizes: tuple[int, ...]) -> tuple[Chain, ...]:
+    """Chains worth trying for these sizes (rising), the least rounding first. Depends on nothing but the sizes."""
+    if not sizes:
+        return ((1,),)
+    steps = _representatives(sizes)
+    starts = sorted({-(-size // parts) for size in steps for parts in (1, 2, 3, 4, 6, 8, 12, 16) if -(-size // parts) >= steps[0]})
+    starts = [start for start in starts if start < 2 * steps[0]]
+    complete: dict[Chain, float] = {}
+    beam: list[tuple[float, Chain, int]] = []
+    for start in starts:
+        covers = _covers(steps, 0, start)
+        beam.append((_loss(steps, 0, covers, start), (start,), covers))
+    while beam:
+        beam = sorted(beam)[: BEAM * 4]
+        longer: dict[Chain, tuple[float, Chain, int]] = {}
+        for loss, chain, done in beam:
+            if done == len(steps):
+                complete[chain] = loss
+                continue
+            for target in steps[done:]:
+                block = -(-target // chain[-1]) * chain[-1]
+                covers = _covers(steps, done, block)
+                longer[(*chain, block)] = (loss + _loss(steps, done, covers, block), (*chain, block), covers)
+        beam = list(longer.values())
+    ranked = sorted(complete, key=lambda chain: (round(complete[chain], 6), len(chain), chain))
+    kept = ranked[:CHAINS_KEPT]
+    for size in steps:  # one size may carry most of the load: keep the chain that rounds it least
+        kept.append(min(ranked, key=lambda chain: (chain[levels(chain, (size,))[size]], ranked.index(chain))))
+    return tuple(dict.fromkeys(kept))
+
+
+def _representatives(sizes: Sequence[int]) -> Sequence[int]:
+    """The sizes, or, when there are very many, some of them: the others are rounded up to the next."""
+    if len(sizes) <= LEVELS_MOST:
+        return sizes
+    chosen = [sizes[-1]]
+    for at in range(1, LEVELS_MOST):
+        limit = sizes[-1] * (sizes[0] / sizes[-1]) ** (at / LEVELS_MOST)
+        chosen.append(max((s for s in sizes if s <= limit), default=sizes[0]))
+    return sorted({*chosen, sizes[0]})
+
+
+def _covers(steps: Sequence[int], done: int, block: int) -> int:
+    while done < len(steps) and steps[done] <= block:
+        done += 1
+    return done
+
+
+def _loss(steps: Sequence[int], start: int, end: int, block: int) -> float:
+    return sum(block / steps[at] - 1 for at in range(start, end))
+
+
+class Placing:
+    """Hosts during a restart: what is left on each, in blocks and in bytes. Mutable, lives for one decision.
+
+    Where the rule has no block the VM still takes any host with enough memory, so that the bound `any_fit_floor` holds as well.
+    """
+
+    def __init__(self, chain: Chain, names: Sequence[str], free: Sequence[int]) -> None:
+        self._chain = chain
+        self._names = names
+        self._blocks = list(free)
+        self._free = list(free)
+        self._taken = [0] * len(names)
+
+    def without(self, failed: Collection[str]) -> "Placing":
+        """The same hosts with some gone."""
+        rest = Placing(self._chain, self._names, self._free)
+        rest._blocks = [0 if name in failed else blocks for name, blocks in zip(self._names, self._blocks, strict=True)]
+        rest._free = [0 if name in failed else free for name, free in zip(self._names, self._free, strict=True)]
+        return rest
+
+    def place(self, size: int, allowed: Collection[str] | None = None) -> str | None:
+        """Give a VM its host and take the memory; None if no host that it may use has enough.
+
+        Among the hosts with a block of the right level, the one with the fewest restarts so far and then the most memory left.
+        """
+        chain = self._chain
+        level = next((at for at, block in enumerate(chain) if block >= size), None)
+        chosen: tuple[int, int, int, int] | None = None
+        for i, free in enumerate(self._free):
+            if free < size or (allowed is not None and self._names[i] not in allowed):
+                continue
+            if level is not None and self._blocks[i] >= chain[level]:
+                rank = (self._level_broken(i, level), self._taken[i], -free, i)
+            else:
+                rank = (len(chain), free, 0, i)  # outside the rule: the tightest fit
+            if chosen is None or rank < chosen:
+                chosen = rank
+        if chosen is None:
+            return None
+        i = chosen[3]
+        self._free[i] -= size
+        self._taken[i] += 1
+        rounded = chain[level] if level is not None else size
+        self._blocks[i] = max(0, min(self._blocks[i] - rounded, self._free[i]))
+        return self._names[i]
+
+    def _level_broken(self, i: int, level: int) -> int:
+        blocks, chain = self._blocks[i], self._chain
+        for at in range(level, len(chain) - 1):
+            if blocks % chain[at + 1] >= chain[at]:
+                return at
+        return len(chain) - 1
