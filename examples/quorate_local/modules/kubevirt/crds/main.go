@@ -1,13 +1,14 @@
-// Command crds prints KubeVirt's own custom resource definitions as YAML documents.
-// KubeVirt keeps them as Go builders only, so there is no file to apply instead.
+// Command crds prints KubeVirt's own custom resource definitions, one JSON document a line.
+// KubeVirt keeps them as Go builders only, so there is no file to apply instead; its own YAML printer
+// undoes quotes around templates and so breaks descriptions that contain braces.
 package main
 
 import (
+	"encoding/json"
 	"os"
 
 	extv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"kubevirt.io/kubevirt/pkg/virt-operator/resource/generate/components"
-	"kubevirt.io/kubevirt/tools/util"
 )
 
 func main() {
@@ -24,7 +25,7 @@ func main() {
 	for _, build := range builders {
 		crd, err := build()
 		if err == nil {
-			err = util.MarshallObject(crd, os.Stdout)
+			err = json.NewEncoder(os.Stdout).Encode(crd)
 		}
 		if err != nil {
 			panic(err)
