@@ -5,7 +5,7 @@ comes from the API server's structural schema and `fieldValidation: Strict`.
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -14,6 +14,32 @@ GROUP = "quorate.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "quorate"
+
+
+class Column(NamedTuple):
+    """One printer column of `kubectl get`; `wide` columns show with `-o wide` only."""
+
+    name: str
+    type: Literal["string", "integer", "boolean", "date"]
+    path: str
+    description: str
+    wide: bool = False
+
+
+AGE = Column("Age", "date", ".metadata.creationTimestamp", "Time since creation.")
+
+
+def rule(expression: str, message: str, *, field: str | None = None) -> dict[str, Any]:
+    """One CEL rule as `json_schema_extra` of a field or model; a refusal points at `field` (a path below the place of the rule)."""
+    validation = {"rule": expression, "message": message, "reason": "FieldValueInvalid"}
+    if field is not None:
+        validation["fieldPath"] = field
+    return {"x-kubernetes-validations": [validation]}
+
+
+def rules(*each: dict[str, Any]) -> dict[str, Any]:
+    """Several rules as one `json_schema_extra`."""
+    return {"x-kubernetes-validations": [validation for one in each for validation in one["x-kubernetes-validations"]]}
 
 
 class ApiModel(BaseModel):
@@ -76,7 +102,15 @@ Conditions = Annotated[
 class LabelSelectorRequirement(ApiModel):
     """One requirement of a label selector."""
 
-    key: Annotated[str, Field(max_length=317, description="Label key.")]
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            "In and NotIn need values; Exists and DoesNotExist take none",
+            field=".values",
+        )
+    )
+
+    key: Annotated[str, Field(min_length=1, max_length=317, description="Label key.")]
     operator: Annotated[Literal["In", "NotIn", "Exists", "DoesNotExist"], Field(description="How key and values relate.")]
     values: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=64, description="Values for In and NotIn.")] = Field(
         default_factory=list

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from quorate_api.base import API_VERSION, ApiModel, Conditions, ObjectMeta
+from quorate_api.base import AGE, API_VERSION, ApiModel, Column, Conditions, ObjectMeta, rule
 from quorate_core.facts import HostPhase
 
 Incarnation = Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="Random nonce of one life of a host's agent, 16 hex digits.")]
@@ -19,7 +19,16 @@ class HAHostSpec(ApiModel):
     """What the user wishes of a host."""
 
     pool: Annotated[
-        str, Field(min_length=1, max_length=253, description="Name of the HAPool this host belongs to. Set at creation, never changed.")
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="Name of the HAPool this host belongs to. Set at creation, never changed.",
+            json_schema_extra=rule(
+                "self == oldSelf",
+                "a host's pool is never changed: its slot and its certificates belong to one pool; delete the HAHost to move the host",
+            ),
+        ),
     ]
     maintenance: Annotated[bool, Field(description="Leave the pool without being a failure. Default: false.")] = False
     maintenance_policy: Annotated[
@@ -123,6 +132,19 @@ class HAHost(ApiModel):
     PLURAL: ClassVar[str] = "hahosts"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("hah",)
     NAMESPACED: ClassVar[bool] = False
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("Pool", "string", ".spec.pool", "The HAPool."),
+        Column("Phase", "string", ".status.phase", "Where the host stands."),
+        Column("Armed", "boolean", ".status.agent.armed", "Whether the host is armed."),
+        Column("Storage", "boolean", ".status.agent.storage.ok", "Whether its storage heartbeat works."),
+        Column("Network", "boolean", ".status.agent.network.ok", "Whether its network heartbeat works."),
+        Column("Watchdog", "boolean", ".status.agent.watchdog.armed", "Whether its watchdog runs."),
+        Column("Maintenance", "boolean", ".spec.maintenance", "Whether it is asked to leave without being a failure.", wide=True),
+        Column("Slot", "integer", ".status.slot", "Its block of the heartbeat disk.", wide=True),
+        Column("Incarnation", "string", ".status.agent.incarnation", "This life of its agent.", wide=True),
+        Column("Message", "string", ".status.agent.message", "What is missing for arming.", wide=True),
+        AGE,
+    )
 
     api_version: str = API_VERSION
     kind: Literal["HAHost"] = "HAHost"

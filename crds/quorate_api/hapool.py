@@ -4,9 +4,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from quorate_api.base import API_VERSION, ApiModel, Conditions, LabelSelector, ObjectMeta
+from quorate_api.base import AGE, API_VERSION, ApiModel, Column, Conditions, LabelSelector, ObjectMeta, rule, rules
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -31,12 +31,31 @@ class Profile(StrEnum):
 class StorageHeartbeat(ApiModel):
     """The shared disk that hosts prove themselves on. Exactly one of storageClassName, claimName, devicePath."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "[has(self.storageClassName), has(self.claimName), has(self.devicePath)].filter(given, given).size() == 1",
+                "give exactly one of storageClassName, claimName and devicePath",
+            ),
+            rule(
+                "!has(self.additionalDevicePaths) || self.additionalDevicePaths.all(p, "
+                "self.additionalDevicePaths.filter(q, q == p).size() == 1 && (!has(self.devicePath) || self.devicePath != p))",
+                "each disk may be named only once: one disk cannot be a majority with itself",
+                field=".additionalDevicePaths",
+            ),
+        )
+    )
+
     storage_class_name: Annotated[
         str | None,
-        Field(max_length=253, description="Storage class from which Quorate creates a small Block, ReadWriteMany claim for the heartbeat."),
+        Field(
+            min_length=1,
+            max_length=253,
+            description="Storage class from which Quorate creates a small Block, ReadWriteMany claim for the heartbeat.",
+        ),
     ] = None
     claim_name: Annotated[
-        str | None, Field(max_length=253, description="An existing Block, ReadWriteMany claim in Quorate's namespace.")
+        str | None, Field(min_length=1, max_length=253, description="An existing Block, ReadWriteMany claim in Quorate's namespace.")
     ] = None
     device_path: Annotated[
         str | None,
@@ -72,6 +91,14 @@ class NetworkHeartbeat(ApiModel):
 class TimingInputs(ApiModel):
     """The two inputs from which every deadline is derived."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "self.watchdogSeconds < self.licenceSeconds",
+            "watchdogSeconds must be smaller than licenceSeconds",
+            field=".watchdogSeconds",
+        )
+    )
+
     licence_seconds: Annotated[
         float,
         Field(
@@ -83,6 +110,10 @@ class TimingInputs(ApiModel):
 
 class Heartbeat(ApiModel):
     """Where and how fast hosts prove they are alive."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule("!(has(self.profile) && has(self.timing))", "give profile or timing, not both", field=".timing")
+    )
 
     storage: Annotated[StorageHeartbeat, Field(description="The shared disk.")]
     network: Annotated[NetworkHeartbeat, Field(description="The network heartbeat.")] = Field(default_factory=NetworkHeartbeat)
@@ -115,7 +146,8 @@ class HAPoolSpec(ApiModel):
         int, Field(ge=0, le=1000, description="How many host failures the plan shall cover. Never changed by the controller. Default: 1.")
     ] = 1
     failure_domain_key: Annotated[
-        str | None, Field(max_length=317, description="Node label; hosts with the same value fail together and count as one failure.")
+        str | None,
+        Field(min_length=1, max_length=317, description="Node label; hosts with the same value fail together and count as one failure."),
     ] = None
     host_selector: Annotated[LabelSelector, Field(description="Which Nodes belong to the pool. An HAHost is created for each.")] = Field(
         default_factory=LabelSelector
@@ -176,6 +208,24 @@ class HAPool(ApiModel):
     PLURAL: ClassVar[str] = "hapools"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("hap",)
     NAMESPACED: ClassVar[bool] = False
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("Armed", "string", '.status.conditions[?(@.type=="Armed")].status', "Whether hosts are fenced and VMs restarted."),
+        Column("Hosts", "integer", ".status.hosts", "Hosts of the pool."),
+        Column("Live", "integer", ".status.liveHosts", "Hosts that are live."),
+        Column("Tolerate", "integer", ".spec.hostFailuresToTolerate", "The wish: host failures that the plan shall cover."),
+        Column("PlanFor", "integer", ".status.planExistsFor", "The achieved number of host failures."),
+        Column("Max", "integer", ".status.maxHostFailuresToTolerate.lower", "The most that is proven now."),
+        Column("Overcommitted", "boolean", ".status.overcommitted", "Whether the wish cannot be met."),
+        Column("Phase", "string", ".status.phase", "Where the pool stands.", wide=True),
+        Column("ProtectedVMs", "integer", ".status.protectedVMs", "VMs protected with a guarantee.", wide=True),
+        AGE,
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "size(self.metadata.name) <= 63", "a pool's name has at most 63 characters: it becomes a label value", field=".metadata.name"
+        )
+    )
 
     api_version: str = API_VERSION
     kind: Literal["HAPool"] = "HAPool"

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from quorate_api.base import API_VERSION, ApiModel, Conditions, ObjectMeta
+from quorate_api.base import AGE, API_VERSION, ApiModel, Column, Conditions, ObjectMeta, rule
 from quorate_core.facts import Protection
 
 
@@ -20,8 +20,18 @@ class VmReference(ApiModel):
 class ProtectedVMSpec(ApiModel):
     """What the user wishes for the VM."""
 
-    vm_ref: Annotated[VmReference, Field(description="Which VirtualMachine. Never changed.")]
-    pool: Annotated[str | None, Field(max_length=253, description="Name of the HAPool. May be left out if there is only one.")] = None
+    vm_ref: Annotated[
+        VmReference,
+        Field(
+            description="Which VirtualMachine. Never changed.",
+            json_schema_extra=rule(
+                "self == oldSelf", "vmRef is never changed: make another ProtectedVM for another VirtualMachine", field=".name"
+            ),
+        ),
+    ]
+    pool: Annotated[
+        str | None, Field(min_length=1, max_length=253, description="Name of the HAPool. May be left out if there is only one.")
+    ] = None
     protection: Annotated[
         Protection,
         Field(
@@ -82,6 +92,17 @@ class ProtectedVM(ApiModel):
     PLURAL: ClassVar[str] = "protectedvms"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("pvm",)
     NAMESPACED: ClassVar[bool] = True
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column("Protection", "string", ".spec.protection", "How far Quorate goes for the VM."),
+        Column("Priority", "integer", ".spec.priority", "Lower starts first."),
+        Column("Agile", "boolean", ".status.agile.agile", "Whether it can be started on another host."),
+        Column("Host", "string", ".status.host", "Where it runs."),
+        Column("Planned", "string", ".status.plannedHost", "Where it restarts if its present host fails now."),
+        Column("Phase", "string", ".status.phase", "What is achieved."),
+        Column("VM", "string", ".spec.vmRef.name", "The VirtualMachine.", wide=True),
+        Column("Bytes", "integer", ".status.memoryBytes", "Memory its launcher pod requests.", wide=True),
+        AGE,
+    )
 
     api_version: str = API_VERSION
     kind: Literal["ProtectedVM"] = "ProtectedVM"
