@@ -149,6 +149,11 @@ class Kube:
             raise Unavailable(f"no usable credentials in {where}: {error}") from error
         return cls(ApiClient(configuration), concurrency=concurrency, request_seconds=request_seconds)
 
+    @property
+    def configuration(self) -> Any:
+        """The client's configuration: server, certificates, token. For kopf, which connects by itself with the same credentials."""
+        return self._api.configuration
+
     async def close(self) -> None:
         """Close the connections."""
         await self._api.close()
