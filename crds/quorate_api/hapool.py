@@ -222,9 +222,7 @@ class HAPool(ApiModel):
     )
 
     model_config = ConfigDict(
-        json_schema_extra=rule(
-            "size(self.metadata.name) <= 63", "a pool's name has at most 63 characters: it becomes a label value", field=".metadata.name"
-        )
+        json_schema_extra=rule("size(self.metadata.name) <= 63", "a pool's name has at most 63 characters: it becomes a label value")
     )
 
     api_version: str = API_VERSION
