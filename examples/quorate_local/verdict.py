@@ -1,6 +1,6 @@
 """Did any VM ever run twice? Answered from the VM disks alone.
 
-Every launcher appends `host incarnation sequence monotonic_seconds` to its disk (`launcher`). The hosts of the local pool share one kernel,
+Every launcher appends `host incarnation sequence monotonic_ns` to its disk (`launcher`). The hosts of the local pool share one kernel,
 hence one monotonic clock. Two incarnations of one VM must not overlap: the last line of one comes before the first line of the next.
 This module trusts no controller, no log and no status.
 """
@@ -42,7 +42,7 @@ def read_disk(disk: str, text: str) -> DiskHistory:
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         fields = line.split(" ")
         try:
-            host, incarnation, sequence, seconds = fields[0], fields[1], int(fields[2]), float(fields[3])
+            host, incarnation, sequence, seconds = fields[0], fields[1], int(fields[2]), int(fields[3]) * 1e-9
         except (IndexError, ValueError):
             conflicts.append(f"line {number} is torn: {line[:80]!r}")
             continue

@@ -9,7 +9,7 @@ from quorate_local import launcher, verdict
 
 
 def lines(host: str, incarnation: str, first: float, count: int) -> str:
-    return "".join(f"{host} {incarnation} {i} {first + i * 0.2:.3f}\n" for i in range(count))
+    return "".join(f"{host} {incarnation} {i} {round((first + i * 0.2) * 1e9)}\n" for i in range(count))
 
 
 def test_a_vm_that_moved_after_its_host_died_ran_once() -> None:
@@ -25,17 +25,17 @@ def test_two_runs_that_overlap_are_found() -> None:
 
 
 def test_one_late_line_of_the_old_run_is_enough() -> None:
-    history = verdict.read_disk("db", lines("h1", "a", 10, 5) + lines("h2", "b", 40, 5) + "h1 a 5 41.100\n")
+    history = verdict.read_disk("db", lines("h1", "a", 10, 5) + lines("h2", "b", 40, 5) + "h1 a 5 41100000000\n")
     assert any("writes again" in conflict for conflict in history.conflicts)
 
 
 def test_torn_and_missing_lines_are_conflicts() -> None:
-    assert verdict.read_disk("db", "h1 a 0 1.0\nh1 a 1h2 b 0 1.2\n").conflicts
-    assert verdict.read_disk("db", "h1 a 0 1.0\nh1 a 2 1.4\n").conflicts
+    assert verdict.read_disk("db", "h1 a 0 1000000000\nh1 a 1h2 b 0 1200000000\n").conflicts
+    assert verdict.read_disk("db", "h1 a 0 1000000000\nh1 a 2 1400000000\n").conflicts
 
 
 def test_the_line_that_a_kill_cut_short_is_no_conflict() -> None:
-    assert verdict.read_disk("db", "h1 a 0 1.0\nh1 a 1 1.").conflicts == ()
+    assert verdict.read_disk("db", "h1 a 0 1000000000\nh1 a 1 1").conflicts == ()
 
 
 def test_two_real_launchers_on_one_disk_are_found(tmp_path: Path) -> None:
