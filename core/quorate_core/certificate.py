@@ -1,0 +1,74 @@
+"""The countdown after which a silent host is known to be dead, and the certificate that says so.
+
+Nothing is restarted without a certificate, and every doubt ends in none. The proof is in the design's liveness page; its rules, here:
+
+* counted on the observer's own clock from the *completion* of the read that first showed the last change, with the *victim's* timing;
+* the last read was *issued* after R_s - q and still shows no change, so no renewal can have happened unseen;
+* a gap between two reads longer than 2 h_s + T_c starts the count again: what happened meanwhile is not known;
+* only an incarnation that was armed under a running watchdog: nothing resets any other;
+* not while packets of that incarnation still arrive;
+* only on a cycle that is itself evidence for the observer: a host that cannot prove its own life does not declare another's death.
+
+When a new incarnation appears in the slot, the count for the old one goes on: the newcomer is not a sign of the old one's life.
+"""
+
+from dataclasses import dataclass, replace
+
+from quorate_core.licence import Cycle
+from quorate_core.slot import Issued, Slot
+from quorate_core.statement import Phase
+from quorate_core.timing import TimingValues
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One incarnation under observation. `since` is when the read completed that first showed its last change."""
+
+    incarnation: int
+    since: float
+    armed: bool
+    timing: TimingValues
+    block: bytes
+
+    @property
+    def bound_seconds(self) -> float:
+        """R_s of the watched host."""
+        return self.timing.release_after_silence_seconds
+
+
+def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool) -> Watch | None:
+    """The watch after one more read. `seen` is None where the block holds no valid slot of that member."""
+    at = cycle.completed_at
+    if seen is not None:
+        replaces = watch is None or not watch.armed
+        if watch is not None and seen.statement.incarnation == watch.incarnation:
+            changed = block != watch.block or after_gap
+            return replace(
+                watch, since=at if changed else watch.since, armed=_is_armed(seen), timing=seen.timing, block=block
+            )  # fmt: skip
+        if replaces:
+            return Watch(seen.statement.incarnation, at, _is_armed(seen), seen.timing, block)
+    if watch is None:
+        return None
+    # A block that is unreadable is no sign of life while it stays the same; while it changes, somebody is writing: count again.
+    changed = after_gap or (seen is None and block != watch.block)
+    return replace(watch, since=at if changed else watch.since, block=watch.block if seen is not None else block)
+
+
+def verdict(watch: Watch, slot_index: int, cycle: Cycle, heard_at: float | None, network_timeout_seconds: float) -> Issued | str:
+    """The certificate, or why there is none yet. `heard_at` is when the last packet of that incarnation came."""
+    if not watch.armed:
+        return "it was not armed: no watchdog is bound to reset it, so nothing proves that its VMs have stopped"
+    silent = cycle.read_issued_at - watch.since
+    bound = watch.bound_seconds
+    # Demanding that the last read was issued after R_s is stricter than R_s - q and costs one cycle at most.
+    if silent < bound:
+        return f"silent for {max(0.0, silent):.0f} s of {bound:g} s"
+    if heard_at is not None and cycle.completed_at - heard_at <= network_timeout_seconds:
+        return f"its packets still arrive ({cycle.completed_at - heard_at:.1f} s ago)"
+    return Issued(slot_index, watch.incarnation, round(silent, 3), bound)
+
+
+def _is_armed(seen: Slot) -> bool:
+    # A host that says it is fencing was armed, and its watchdog still runs: fencing ends in a reset, not in disarming.
+    return seen.watchdog_armed and seen.statement.phase in (Phase.ARMED, Phase.FENCING)

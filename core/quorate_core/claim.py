@@ -1,0 +1,57 @@
+"""When a new incarnation may write its slot for the first time.
+
+What is in the slot may belong to another life of this host, or to another machine that was given the same slot. It is overwritten only once
+that other one is certified dead, or has not written for as long as it could still be alive; while the slot changes, somebody else uses it.
+So a fast reboot never hides the old incarnation from those who have to certify it, and two machines never share a slot.
+"""
+
+from dataclasses import dataclass
+
+from quorate_core import slot
+from quorate_core.statement import Malformed, Phase
+from quorate_core.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the own slot showed, since when (own monotonic seconds) it shows it, and whether it has changed while we watched."""
+
+    block: bytes
+    since: float
+    changed: bool = False
+
+
+def look(claim: Claim | None, block: bytes, at: float) -> Claim:
+    """The claim after one more read of the own slot, completed at that time."""
+    if claim is None:
+        return Claim(block, at)
+    return claim if claim.block == block else Claim(block, at, changed=True)
+
+
+def objection(claim: Claim, at: float, host: str, boot_id: bytes, pool_id: bytes, dead: frozenset[int], timing: Timing) -> str:
+    """Why the slot must not be written yet; "" if it may be."""
+    wait, whose = _wait(claim.block, host, boot_id, pool_id, dead, timing)
+    silent = at - claim.since
+    if silent >= wait:
+        return ""
+    if claim.changed:
+        return f"its slot is being written by {whose}; two machines may share one slot"
+    return f"its slot still belongs to {whose}; waiting {wait:g} s for a sign of life from it ({silent:.0f} s so far)"
+
+
+def _wait(block: bytes, host: str, boot_id: bytes, pool_id: bytes, dead: frozenset[int], timing: Timing) -> tuple[float, str]:
+    if slot.is_empty(block):
+        return 0.0, "nobody"
+    try:
+        found = slot.decode(block)
+    except Malformed as why:
+        return timing.storage_timeout_seconds, f"something unreadable ({why})"
+    said = found.statement
+    if found.pool_id == pool_id and said.host == host and said.incarnation in dead:
+        return 0.0, "an incarnation that is certified dead"
+    armed = found.watchdog_armed and said.phase in (Phase.ARMED, Phase.FENCING)
+    if armed:
+        return found.timing.release_after_silence_seconds, f"incarnation {said.incarnation:016x} of {said.host}, which was armed"
+    if said.host == host and found.boot_id == boot_id:
+        return 0.0, "an earlier start of this agent"
+    return timing.storage_timeout_seconds, f"incarnation {said.incarnation:016x} of {said.host}"

@@ -1,0 +1,190 @@
+"""What a host's heartbeat machine knows, hears and asks for: its state, events and actions. Data only; `heartbeat.step` decides.
+
+Time is a field of every event: this host's monotonic seconds. Wall clocks appear nowhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quorate_core import claim, keeping, membership, pool
+from quorate_core.licence import Cycle
+from quorate_core.packet import Gate
+from quorate_core.slot import Issued
+from quorate_core.statement import Phase, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """The keeper as it last described itself. `problem` says why it has no usable watchdog."""
+
+    mode: keeping.Mode
+    incarnation: int = 0
+    deadline: float = 0.0
+    device: str = ""
+    identity: str = ""
+    timeout_seconds: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A storage cycle under way."""
+
+    number: int
+    issued_at: float
+    block: bytes | None
+    phase: Phase
+    late_said: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heart:
+    """One host's state. `deadline` is None while no licence is needed; `licensed` once the keeper has confirmed that it runs under one.
+
+    `claimed`: the own slot is ours to write. `resuming`: this agent was restarted under a running licence and has not yet read its slot.
+    `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
+    """
+
+    host: str
+    boot_id: bytes
+    incarnation: int
+    config: pool.PoolConfig | None = None
+    phase: Phase = Phase.STARTING
+    message: str = "waiting for the pool's configuration"
+    keeper: Keeper | None = None
+    asked_open_at: float | None = None
+    claim: claim.Claim | None = None
+    claimed: bool = False
+    resuming: bool = False
+    sequence: int = 0
+    proposal: int = 0
+    peers: Mapping[int, membership.Peer] = field(default_factory=dict)
+    gate: Gate = field(default_factory=Gate)
+    dead: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    issued: tuple[Issued, ...] = ()
+    shouted: frozenset[tuple[int, int, str]] = frozenset()
+    pending: Pending | None = None
+    cycles: int = 0
+    next_cycle_at: float = 0.0
+    next_packet_at: float = 0.0
+    last_read_at: float | None = None
+    disk_problem: str = "the heartbeat disk has not been read yet"
+    disk_refused: bool = False
+    disk_blank: bool = False
+    evidence_at: float | None = None
+    no_evidence: str = "no storage cycle has been completed yet"
+    deadline: float | None = None
+    licensed: bool = False
+    confirmed: bool = False
+
+    @property
+    def member(self) -> pool.Member | None:
+        """This host in its pool, or None."""
+        return self.config.member_of(self.host) if self.config else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passes."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The pool's configuration, new or changed."""
+
+    now: float
+    config: pool.PoolConfig
+
+
+@dataclass(frozen=True, slots=True)
+class CycleDone:
+    """A storage cycle came back."""
+
+    now: float
+    cycle: Cycle
+
+
+@dataclass(frozen=True, slots=True)
+class PacketHeard:
+    """A packet with a good signature came."""
+
+    now: float
+    said: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperSaid:
+    """The keeper described itself."""
+
+    now: float
+    keeper: Keeper
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperGone:
+    """The connection to the keeper is lost."""
+
+    now: float
+
+
+Event = Tick | Configured | CycleDone | PacketHeard | KeeperSaid | KeeperGone
+
+
+@dataclass(frozen=True, slots=True)
+class StartCycle:
+    """Write the header and the own block (each if given), then read the header and all slots up to `last_slot`."""
+
+    number: int
+    slot: int
+    block: bytes | None
+    header: bytes | None
+    last_slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendPacket:
+    """Send this to every other member."""
+
+    said: Statement
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWatchdog:
+    """Ask the keeper to open the watchdog with that timeout."""
+
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveDeadline:
+    """Tell the keeper how long it may pet for this incarnation."""
+
+    incarnation: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseKeeper:
+    """Tell the keeper that this incarnation has been disarmed, visibly to all."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountDrop:
+    """A packet was dropped for that reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One sentence for the log; `loud` if somebody has to look."""
+
+    sentence: str
+    loud: bool = False
+
+
+Action = StartCycle | SendPacket | OpenWatchdog | GiveDeadline | ReleaseKeeper | CountDrop | Say

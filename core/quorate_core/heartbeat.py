@@ -1,0 +1,222 @@
+"""The heartbeat machine of one host: `step(heart, event) -> (heart, actions)`. The agent and the simulation run this very function.
+
+It composes the parts, each in its own file: licence (what proves my life), membership (whom I see), arming (when the pool agrees),
+claim (when a slot is mine), certificate (when a silent host is dead). Silence is safe: not giving the keeper a deadline is how this host dies.
+Partitions, eviction and life without storage are not decided here yet: whatever is in doubt ends in no certificate, so in no restart.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from quorate_core import arming, cycles, keeping, membership, packet, pool, publish
+from quorate_core.heart import (
+    Action,
+    Configured,
+    CountDrop,
+    CycleDone,
+    Event,
+    GiveDeadline,
+    Heart,
+    Keeper,
+    KeeperGone,
+    KeeperSaid,
+    OpenWatchdog,
+    PacketHeard,
+    Pending,
+    Say,
+    SendPacket,
+    StartCycle,
+    Tick,
+)
+from quorate_core.slot import encode_header
+from quorate_core.statement import Phase, Statement
+
+_ASK_AGAIN_SECONDS = 2.0
+
+
+def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
+    """What the host does about an event."""
+    before = heart.phase, heart.message
+    heart, fenced = _check_licence(heart, event.now)
+    actions: tuple[Action, ...]
+    match event:
+        case Tick(now):
+            heart, actions = _tick(heart, now)
+        case Configured(now, config):
+            heart, actions = _configured(heart, config)
+        case CycleDone(now, cycle):
+            heart, actions = cycles.done(heart, now, cycle)
+        case PacketHeard(now, said):
+            heart, actions = _heard(heart, now, said)
+        case KeeperSaid(now, keeper):
+            heart, actions = _keeper_said(heart, now, keeper)
+        case KeeperGone():
+            heart, actions = replace(heart, keeper=None), ()
+        case _:
+            assert_never(event)
+    heart, more = _stand(heart, event.now)
+    told: tuple[Action, ...] = ()
+    if heart.phase is not before[0] and not fenced:
+        told = (Say(f"{heart.host}: {heart.phase.name.lower()}{': ' + heart.message if heart.message else ''}"),)
+    return heart, (*fenced, *actions, *more, *told)
+
+
+def _check_licence(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
+    if heart.phase is Phase.FENCING or heart.deadline is None or now <= heart.deadline:
+        return heart, ()
+    why = f"licence ended {now - heart.deadline:.1f} s ago ({heart.no_evidence}); the watchdog resets this host"
+    return replace(heart, phase=Phase.FENCING, message=why), (Say(f"{heart.host}: fencing: {why}", loud=True),)
+
+
+def _tick(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
+    config, member = heart.config, heart.member
+    # Before the keeper has spoken it is not known whether a licence is running; a fenced host only waits for its end.
+    if config is None or member is None or heart.phase is Phase.FENCING or (heart.keeper is None and not heart.claimed):
+        return heart, ()
+    actions: list[Action] = []
+    limit = config.timing.cycle_limit_seconds
+    if heart.pending is not None and not heart.pending.late_said and now - heart.pending.issued_at > limit:
+        actions.append(Say(f"{heart.host}: a storage cycle hangs for more than {limit:g} s; it proves nothing any more", loud=True))
+        heart = replace(heart, pending=replace(heart.pending, late_said=True), no_evidence=f"the storage cycle hangs (limit {limit:g} s)")
+    if heart.pending is None and now >= heart.next_cycle_at:
+        heart, start = _start_cycle(heart, now, config, member)
+        actions.append(start)
+    if heart.claimed and now >= heart.next_packet_at:
+        heart = replace(heart, sequence=heart.sequence + 1, next_packet_at=now + config.timing.network_interval_seconds)
+        actions.append(SendPacket(publish.statement(heart, config, member, now)))
+    return heart, tuple(actions)
+
+
+def _start_cycle(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, StartCycle]:
+    block = None
+    if heart.claimed and not heart.disk_problem:
+        heart = replace(heart, sequence=heart.sequence + 1)
+        block = publish.block(heart, config, member, now)
+    header = None
+    present = [m.slot for m in config.members if not m.excluded]
+    if heart.disk_blank and present and member.slot == min(present):
+        header = encode_header(config.pool_id)
+    number = heart.cycles + 1
+    # `now` is the own clock before the write is even asked for: it is the E of this cycle's evidence.
+    pending = Pending(number, now, block, publish.phase(heart))
+    heart = replace(heart, cycles=number, pending=pending, next_cycle_at=now + config.timing.storage_interval_seconds)
+    return heart, StartCycle(number, member.slot, block, header, max(m.slot for m in config.members))
+
+
+def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Action, ...]]:
+    old, was = heart.config, heart.member
+    member = config.member_of(heart.host)
+    if old is None or was is None or not heart.claimed:
+        fresh = replace(heart, config=config, claim=None, next_cycle_at=0.0)
+        return fresh, ()
+    if heart.deadline is None and (member is None or member.slot != was.slot or config.pool_id != old.pool_id):
+        fresh = replace(heart, config=config, claim=None, claimed=False, peers={}, dead={}, issued=(), disk_problem="not read yet")
+        return replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), ()
+    if heart.deadline is None:
+        return replace(heart, config=config), ()
+    if member is None or member.slot != was.slot or config.pool_id != old.pool_id:
+        why = "is not in its pool" if member is None else "has another slot or pool"
+        return heart, (Say(f"{heart.host} {why} by the new configuration; while armed it keeps the old one", loud=True),)
+    kept = replace(config, timing=old.timing)
+    actions: tuple[Action, ...] = ()
+    if config.timing != old.timing and config != old:
+        # A longer licence than the published one would break the promise to the observers.
+        actions = (Say(f"{heart.host}: new timing takes effect when the pool has been disarmed and armed again", loud=True),)
+    gone = set(heart.peers) - {m.slot for m in kept.members}
+    return replace(heart, config=kept, peers={i: p for i, p in heart.peers.items() if i not in gone}), actions
+
+
+def _heard(heart: Heart, now: float, said: Statement) -> tuple[Heart, tuple[Action, ...]]:
+    if heart.config is None:
+        return heart, ()
+    gate, drop = packet.admit(heart.gate, said, heart.config, heart.host)
+    if drop is not None:
+        return heart, (CountDrop(drop),)
+    heart = replace(heart, gate=gate)
+    if said.incarnation in heart.dead.get(said.slot, frozenset()):
+        return cycles.shout(heart, said.slot, said.incarnation, said.host, "a packet")
+    peer = membership.after_packet(heart.peers.get(said.slot, membership.Peer()), said, now)
+    return replace(heart, peers={**heart.peers, said.slot: peer}), ()
+
+
+def _keeper_said(heart: Heart, now: float, keeper: Keeper) -> tuple[Heart, tuple[Action, ...]]:
+    first = heart.keeper is None and not heart.claimed and heart.deadline is None
+    heart = replace(heart, keeper=keeper)
+    mine = keeper.incarnation == heart.incarnation
+    match keeper.mode:
+        case keeping.Mode.LICENSED if first and now <= keeper.deadline:
+            heart = replace(heart, incarnation=keeper.incarnation, resuming=True, licensed=True, deadline=keeper.deadline)
+            left = keeper.deadline - now
+            return heart, (Say(f"{heart.host}: going on as incarnation {keeper.incarnation:016x}, {left:.1f} s of licence left"),)
+        case keeping.Mode.LICENSED | keeping.Mode.EXPIRED if first:
+            why = "the licence ended before this agent came back; the watchdog resets this host"
+            return replace(heart, incarnation=keeper.incarnation, phase=Phase.FENCING, message=why), ()
+        case keeping.Mode.LICENSED if mine and heart.deadline is not None:
+            return replace(heart, licensed=True), ()
+        case keeping.Mode.EXPIRED if heart.deadline is not None and heart.phase is not Phase.FENCING:
+            why = "the keeper says that the licence has ended; the watchdog resets this host"
+            return replace(heart, phase=Phase.FENCING, message=why), (Say(f"{heart.host}: fencing: {why}", loud=True),)
+        case keeping.Mode.OPEN | keeping.Mode.CLOSED if heart.phase is Phase.DISARMED and heart.licensed:
+            return replace(heart, licensed=False, deadline=None, confirmed=False), ()
+    return heart, ()
+
+
+def _stand(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
+    """Where the host stands now, and the steps toward arming or disarming."""
+    config, member = heart.config, heart.member
+    if heart.phase is Phase.FENCING or heart.resuming:
+        return heart, ()
+    wanted = config is not None and config.enabled and member is not None and not member.excluded
+    if heart.deadline is not None:
+        if not wanted and heart.phase is Phase.ARMED:
+            return replace(heart, phase=Phase.DISARMED, message=_why_disarmed(heart), proposal=0), ()
+        return heart, ()
+    if config is None:
+        return heart, ()
+    if member is None:
+        return _at(heart, Phase.REFUSED, "the pool's configuration has no slot for this host"), ()
+    if heart.keeper is None:
+        return _at(heart, Phase.STARTING, "the keeper does not answer"), ()
+    if heart.disk_problem:
+        return _at(heart, Phase.REFUSED if heart.disk_refused else Phase.STARTING, heart.disk_problem), ()
+    if not heart.claimed:
+        return heart, ()  # cycles.done says what the slot is waiting for
+    if not wanted:
+        release = heart.phase is not Phase.DISARMED and heart.keeper.mode is keeping.Mode.OPEN
+        return _at(heart, Phase.DISARMED, _why_disarmed(heart)), (cycles.release(heart),) if release else ()
+    return _toward_arming(heart, now, config, member, heart.keeper)
+
+
+def _toward_arming(
+    heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member, keeper: Keeper
+) -> tuple[Heart, tuple[Action, ...]]:
+    if keeper.mode is keeping.Mode.CLOSED:
+        standing = _at(heart, Phase.REFUSED, f"no usable watchdog: {keeper.problem}") if keeper.problem else heart
+        if not keeper.problem:
+            standing = _at(heart, Phase.JOINING, "the watchdog is being opened")
+        if heart.asked_open_at is not None and now - heart.asked_open_at < _ASK_AGAIN_SECONDS:
+            return standing, ()
+        return replace(standing, asked_open_at=now), (OpenWatchdog(config.timing.watchdog_seconds),)
+    if keeper.mode is not keeping.Mode.OPEN:
+        return _at(heart, Phase.REFUSED, f"the keeper is bound to incarnation {keeper.incarnation:016x}"), ()
+    evidence_at = heart.evidence_at
+    if evidence_at is None or now - evidence_at > config.timing.read_gap_limit_seconds:
+        return _at(heart, Phase.JOINING, f"no proof of life on the heartbeat disk: {heart.no_evidence}"), ()
+    ready = arming.consider(arming.Me(member.slot, heart.incarnation, now), config, heart.peers, heart.dead)
+    heart = replace(heart, proposal=ready.proposal)
+    if ready.missing:
+        return _at(heart, Phase.JOINING, ready.missing), ()
+    deadline = evidence_at + config.timing.licence_seconds
+    names = ", ".join(m.host for m in config.members if ready.proposal >> m.slot & 1)
+    armed = replace(heart, phase=Phase.ARMED, message="", deadline=deadline, licensed=False, confirmed=False)
+    return armed, (GiveDeadline(heart.incarnation, deadline), Say(f"{heart.host}: agreed with {names}; arming"))
+
+
+def _at(heart: Heart, phase: Phase, message: str) -> Heart:
+    return replace(heart, phase=phase, message=message, proposal=heart.proposal if phase is Phase.JOINING else 0)
+
+
+def _why_disarmed(heart: Heart) -> str:
+    if heart.config is not None and heart.member is not None and heart.member.excluded:
+        return "this host is in maintenance"
+    return (heart.config.disabled_reason if heart.config else "") or "the pool is disabled"

@@ -1,0 +1,77 @@
+"""The licence: which storage cycle proves that a host may go on running its VMs, and until when.
+
+A thread that merely runs is no evidence. A cycle counts only if, within T_c of the moment before it began, this host's own block was
+written, all slots were read, the own block came back as written, and no member's slot declares this incarnation dead or evicted.
+Doubt is resolved toward not renewing: the worst that follows is that this host is reset.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from quorate_core import slot
+from quorate_core.statement import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One storage cycle as it came back. Times are this host's monotonic seconds; `issued_at` was taken before the write was asked for.
+
+    `blocks` is empty if the read failed; `written` is None for a cycle that only read.
+    """
+
+    number: int
+    issued_at: float
+    read_issued_at: float
+    completed_at: float
+    written: bytes | None
+    header: bytes = b""
+    blocks: Mapping[int, bytes] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """This host was connected to its pool at `at`; it may run until `at` plus the licence."""
+
+    at: float
+
+    def deadline(self, licence_seconds: float) -> float:
+        """E + L, on this host's monotonic clock."""
+        return self.at + licence_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class NoEvidence:
+    """Why a cycle proves nothing. `condemned`: a member has declared this incarnation dead or evicted; nothing renews it any more."""
+
+    reason: str
+    condemned: bool = False
+
+
+def judge(
+    cycle: Cycle, slots: Mapping[int, slot.Slot], pool_id: bytes, my_slot: int, my_incarnation: int, limit_seconds: float
+) -> Evidence | NoEvidence:
+    """What a cycle proves. `slots` are the valid slots of members that it read."""
+    if cycle.error:
+        return NoEvidence(cycle.error)
+    if cycle.written is None:
+        return NoEvidence("a cycle that did not write")
+    took = cycle.completed_at - cycle.issued_at
+    if took > limit_seconds:
+        return NoEvidence(f"the storage cycle took {took:.1f} s (limit {limit_seconds:g} s)")
+    try:
+        owner = slot.decode_header(cycle.header)
+    except Malformed as why:
+        return NoEvidence(f"the heartbeat disk's header cannot be read: {why}")
+    if owner != pool_id:
+        return NoEvidence(f"the heartbeat disk now belongs to pool {owner.hex()}")
+    for index, other in slots.items():
+        if index == my_slot:
+            continue
+        if (my_slot, my_incarnation) in other.evictions:
+            return NoEvidence(f"{other.statement.host} has evicted this host", condemned=True)
+        if any((c.slot, c.incarnation) == (my_slot, my_incarnation) for c in other.certificates):
+            return NoEvidence(f"{other.statement.host} has certified this host dead", condemned=True)
+    if cycle.blocks.get(my_slot) != cycle.written:
+        return NoEvidence("this host's own slot did not come back as it was written")
+    return Evidence(cycle.issued_at)

@@ -1,0 +1,58 @@
+"""A pool as its agents know it: members, slots, timing; and the hash by which they make sure that they agree on it.
+
+Addresses and the key are the shell's; they do not decide anything here. No membership is ever taken from the disk or the network.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from quorate_core import timing
+
+MAX_SLOTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A host of the pool. An excluded one (in maintenance) is not waited for and does not arm."""
+
+    slot: int
+    host: str
+    excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """The pool's configuration. Raises ValueError, naming the field, for one that contradicts itself."""
+
+    pool_id: bytes
+    members: tuple[Member, ...]
+    timing: timing.Timing
+    enabled: bool = True
+    disabled_reason: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.pool_id) != 16 or not any(self.pool_id):
+            raise ValueError("pool id: 16 bytes, not all zero, are needed")
+        for member in self.members:
+            if not 0 <= member.slot < MAX_SLOTS:
+                raise ValueError(f"member {member.host}: slot {member.slot} is not within 0..{MAX_SLOTS - 1}")
+            if not 0 < len(member.host.encode()) <= 253:
+                raise ValueError(f"member of slot {member.slot}: a host name has 1 to 253 bytes")
+        for what, values in (("slot", [m.slot for m in self.members]), ("host", [m.host for m in self.members])):
+            if len(set(values)) != len(values):
+                raise ValueError(f"members: a {what} appears twice")
+
+    def member_of(self, host: str) -> Member | None:
+        """The member of that name, or None."""
+        return next((m for m in self.members if m.host == host), None)
+
+    def member_at(self, slot: int) -> Member | None:
+        """The member that owns that slot, or None."""
+        return next((m for m in self.members if m.slot == slot), None)
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of everything that hosts must agree on before they arm; 32 bytes."""
+        lines = [self.pool_id.hex(), f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f}"]
+        lines += [f"{m.slot} {int(m.excluded)} {m.host}" for m in sorted(self.members, key=lambda m: m.slot)]
+        return hashlib.sha256("\n".join(lines).encode()).digest()
