@@ -76,7 +76,7 @@ def plan_problem(problem: Problem) -> Plan:
         plan_exists=exists,
         overcommitted=not exists,
         witness=None if ceiling is None else _witness(problem, counted, ceiling),
-        placements=Placements(problem),
+        placements=Placements(problem, counted),
         waiting_placed=lower >= 0,
     )
 
@@ -117,13 +117,13 @@ def restart_targets(snapshot: Snapshot, vms: Sequence[Vm]) -> Mapping[str, str |
     problem = facts.problem_of(snapshot)
     certain = tuple(facts.planned(vm, names)._replace(host=None) for vm in vms if vm.protection is Protection.PROTECTED and vm.should_run)
     problem = Problem(problem.hosts, (*(vm for vm in problem.vms if vm.name not in moving), *certain), problem.wish, problem.pool)
-    return _targets(problem, [facts.planned(vm, names) for vm in vms])
+    return _targets(tally.count(problem), [facts.planned(vm, names) for vm in vms])
 
 
-def _targets(problem: Problem, vms: Sequence[ProblemVm]) -> dict[str, str | None]:
+def _targets(counted: tally.Tally, vms: Sequence[ProblemVm]) -> dict[str, str | None]:
     """Every choice is made by the chain that certifies most now: at least what was certified before, less the hosts that failed."""
-    chain, _ = zone.best(tally.count(problem))
-    placing = zone.Placing(chain, [host.name for host in problem.hosts], [host.free for host in problem.hosts])
+    chain, _ = zone.best(counted)
+    placing = zone.Placing(chain, counted.names, counted.free)
     return {vm.name: placing.place(vm.size, vm.allowed) for vm in vms}
 
 
@@ -133,8 +133,8 @@ class Placements(Mapping[str, Mapping[str, str]]):
     A VM that has no place then is missing. VMs that wait now are taken as still waiting, and restart after those of the host.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, counted: tally.Tally) -> None:
+        self._counted = counted
         self._vms: dict[str, list[ProblemVm]] = {}
         for vm in problem.vms:
             if vm.host is not None:
@@ -156,18 +156,9 @@ class Placements(Mapping[str, Mapping[str, str]]):
         return f"Placements({dict(self)!r})"
 
     def _after(self, host: str, vms: Sequence[ProblemVm]) -> Mapping[str, str]:
-        failed = _without(self._problem, host)
+        failed = self._counted.without(self._counted.names.index(host))
         ordered = sorted(vms, key=lambda vm: (vm.priority, vm.name))
         return {name: target for name, target in _targets(failed, ordered).items() if target is not None}
-
-
-def _without(problem: Problem, host: str) -> Problem:
-    names = frozenset(h.name for h in problem.hosts if h.name != host)
-    vms = (
-        vm._replace(host=None if vm.host == host else vm.host, allowed=None if vm.allowed is None else vm.allowed & names)
-        for vm in problem.vms
-    )
-    return Problem(tuple(h for h in problem.hosts if h.name != host), tuple(vms), problem.wish, problem.pool)
 
 
 def _lower(counted: tally.Tally, enough: int) -> int:

@@ -57,6 +57,25 @@ class Tally:
         own = {**self.own, kind: tuple(per_host)}
         return replace(self, free=free, own=own, sizes=tuple(sorted({*self.sizes, size})))
 
+    def without(self, host: int) -> "Tally":
+        """The same pool after that host failed: its VMs wait. The host stays in the lists, empty, so that indices stay true."""
+        left = frozenset(i for i, amount in enumerate(self.free) if amount > 0 and i != host)
+        own: dict[Kind, list[dict[int, int]]] = {}
+        off: dict[Kind, dict[int, int]] = {}
+        for kind in self.kinds:
+            now = None if kind is None or kind - {host} == left else kind - {host}
+            waiting = off.setdefault(now, {})
+            _add(waiting, self.off.get(kind, {}))
+            for i, counts in enumerate(self.own.get(kind, ())):
+                _add(waiting if i == host else own.setdefault(now, [{} for _ in self.names])[i], counts)
+        free = (*self.free[:host], 0, *self.free[host + 1 :])
+        return replace(self, free=free, own={kind: tuple(per_host) for kind, per_host in own.items()}, off=off)
+
+
+def _add(total: dict[int, int], counts: Counts) -> None:
+    for size, number in counts.items():
+        total[size] = total.get(size, 0) + number
+
 
 def count(problem: Problem) -> Tally:
     """The tally of a problem."""

@@ -14,6 +14,7 @@ stuck, in whatever order; `docs/planner.md` has the steps. After a placement the
 the state is the free memory itself, and the rule may be run anew from what is seen at the time of a failure.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
@@ -157,43 +158,45 @@ class Placing:
         self._blocks = list(free)
         self._free = list(free)
         self._taken = [0] * len(names)
-
-    def without(self, failed: Collection[str]) -> "Placing":
-        """The same hosts with some gone."""
-        rest = Placing(self._chain, self._names, self._free)
-        rest._blocks = [0 if name in failed else blocks for name, blocks in zip(self._names, self._blocks, strict=True)]
-        rest._free = [0 if name in failed else free for name, free in zip(self._names, self._free, strict=True)]
-        return rest
+        self._with_block: list[set[int]] = [set() for _ in chain]
+        for i in range(len(names)):
+            self._sort_in(i)
 
     def place(self, size: int, allowed: Collection[str] | None = None) -> str | None:
         """Give a VM its host and take the memory; None if no host that it may use has enough.
 
         Among the hosts with a block of the right level, the one with the fewest restarts so far and then the most memory left.
         """
-        chain = self._chain
-        level = next((at for at, block in enumerate(chain) if block >= size), None)
-        chosen: tuple[int, int, int, int] | None = None
-        for i, free in enumerate(self._free):
-            if free < size or (allowed is not None and self._names[i] not in allowed):
-                continue
-            if level is not None and self._blocks[i] >= chain[level]:
-                rank = (self._level_broken(i, level), self._taken[i], -free, i)
-            else:
-                rank = (len(chain), free, 0, i)  # outside the rule: the tightest fit
-            if chosen is None or rank < chosen:
-                chosen = rank
-        if chosen is None:
-            return None
-        i = chosen[3]
+        level = bisect_left(self._chain, size)
+        i = self._by_rule(level, allowed)
+        if i is None:
+            i = self._tightest(size, allowed)
+            if i is None:
+                return None
         self._free[i] -= size
         self._taken[i] += 1
-        rounded = chain[level] if level is not None else size
+        rounded = self._chain[level] if level < len(self._chain) else size
         self._blocks[i] = max(0, min(self._blocks[i] - rounded, self._free[i]))
+        self._sort_in(i)
         return self._names[i]
 
-    def _level_broken(self, i: int, level: int) -> int:
-        blocks, chain = self._blocks[i], self._chain
-        for at in range(level, len(chain) - 1):
-            if blocks % chain[at + 1] >= chain[at]:
-                return at
-        return len(chain) - 1
+    def _by_rule(self, level: int, allowed: Collection[str] | None) -> int | None:
+        taken, free, names = self._taken, self._free, self._names
+        for hosts in self._with_block[level:]:
+            usable = hosts if allowed is None else [i for i in hosts if names[i] in allowed]
+            if usable:
+                return min(usable, key=lambda i: (taken[i], -free[i], i))
+        return None
+
+    def _tightest(self, size: int, allowed: Collection[str] | None) -> int | None:
+        fitting = [(free, i) for i, free in enumerate(self._free) if free >= size and (allowed is None or self._names[i] in allowed)]
+        return min(fitting)[1] if fitting else None
+
+    def _sort_in(self, i: int) -> None:
+        chain, rest = self._chain, self._blocks[i]
+        for level in range(len(chain) - 1, -1, -1):
+            if rest >= chain[level]:
+                self._with_block[level].add(i)
+                rest %= chain[level]
+            else:
+                self._with_block[level].discard(i)
