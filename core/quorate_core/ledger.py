@@ -24,9 +24,8 @@ which starts a new age and keeps the host it had: the launcher pod of the first 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 
 from quorate_core.facts import Host, HostPhase, Protection, Snapshot, Vm
 
@@ -184,7 +183,7 @@ def _sight_of_start(entry: Reservation, vm: Vm | None) -> Sight:
 class Ages:
     """What the reaper remembers between its turns: when, on its own monotonic clock, it first saw each entry (by request and kind)."""
 
-    first_seen_seconds: Mapping[tuple[str, str, str], float] = MappingProxyType({})
+    first_seen_seconds: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,4 +214,4 @@ def reap(ages: Ages, ledger: Ledger, snapshot: Snapshot, monotonic_seconds: floa
             why.append(f"{entry.kind} {entry.subject}: not seen for {age_seconds:.0f} s, its request can no longer succeed")
         else:
             first_seen[key] = since
-    return Reaping(Ages(MappingProxyType(first_seen)), tuple(gone), tuple(why))
+    return Reaping(Ages(first_seen), tuple(gone), tuple(why))
