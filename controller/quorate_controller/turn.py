@@ -33,6 +33,7 @@ class Turn:
     now: datetime
     monotonic_seconds: float
     tell: Tell
+    namespace: str = "quorate-system"
 
 
 @dataclass(frozen=True, slots=True)

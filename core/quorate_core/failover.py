@@ -13,7 +13,7 @@ Invariants:
 from dataclasses import replace
 from datetime import timedelta
 
-from quorate_core.facts import Host, Protection, Snapshot, Vm
+from quorate_core.facts import Host, Protection, Vm
 from quorate_core.failover_facts import (
     Action,
     Choose,
@@ -87,6 +87,7 @@ class _Step:
         self._choose = choose
         self._dead = {f.host for f in failovers if f.host_returned_at is None}
         self._taken: dict[str, int] = {}
+        self._sent: dict[str, str] = {}
         self._vms = {vm.key: vm for vm in seen.snapshot.vms}
         self._pods: dict[str, list[LauncherPod]] = {}
         for pod in seen.pods:
@@ -187,7 +188,7 @@ class _Step:
         """Let VMs whose turn it is go, highest priority first: each to its planned host, or where the rule says now."""
         for _, r in self._all():
             if r.stage is RestartStage.PLACED and r.host is not None and not any(p.host or p.gated for p in self._new_pods(r)):
-                self._taken[r.host] = self._taken.get(r.host, 0) + r.size_bytes
+                self._send(r, r.host)
         for f, r in self._queue():
             if r.due_at is None or r.stage not in (RestartStage.RELEASED, RestartStage.PLACED, RestartStage.BLOCKED):
                 continue
@@ -211,7 +212,7 @@ class _Step:
                 self._block(f, r, self._why_no_place(r), retry=False)
             return
         tries = r.attempts if r.stage is RestartStage.PLACED else r.attempts + 1
-        self._taken[target] = self._taken.get(target, 0) + r.size_bytes
+        self._send(r, target)
         self._set(f, r, stage=RestartStage.PLACED, host=target, attempts=tries, reason="", retry_at=None, placed_at=r.placed_at or self.now)
         self.actions.append(LiftGate(r.vm, pod.name, pod.uid, target))
 
@@ -345,29 +346,34 @@ class _Step:
             stale = [a for a in self.seen.attachments if a.host == f.host and a.vm == r.vm]
             self.actions += [DeleteAttachment(a.name, a.uid, a.vm) for a in stale]
 
-    def _survivors(self) -> Snapshot:
-        """The pool without its dead, with the memory that this recovery has given away already."""
-        hosts = tuple(
-            replace(h, used_bytes=h.used_bytes + self._taken.get(h.name, 0)) for h in self.seen.snapshot.hosts if h.name not in self._dead
-        )
-        return replace(self.seen.snapshot, hosts=hosts)
+    def _send(self, r: Restart, host: str) -> None:
+        """Count a VM as on its way: the snapshot does not show it there before its pod is bound."""
+        self._taken[host] = self._taken.get(host, 0) + r.size_bytes
+        self._sent[r.vm] = host
+
+    def _survivors(self) -> tuple[Host, ...]:
+        """The hosts that are not dead, less the memory that this recovery has given away already."""
+        living = [h for h in self.seen.snapshot.hosts if h.name not in self._dead]
+        return tuple(replace(h, used_bytes=h.used_bytes + self._taken.get(h.name, 0)) for h in living)
 
     def _as_vm(self, r: Restart) -> Vm:
         vm = self._vms.get(r.vm)
         if vm is None:
             return Vm(key=r.vm, size_bytes=r.size_bytes, protection=r.protection, priority=r.priority)
-        return replace(vm, host=None, size_bytes=max(vm.size_bytes, r.size_bytes))
+        return replace(vm, host=None, should_run=True, size_bytes=max(vm.size_bytes, r.size_bytes))
 
     def _target(self, r: Restart) -> str | None:
         vm, survivors = self._as_vm(r), self._survivors()
         for name in (r.host, r.planned_host):
-            host = survivors.host(name) if name else None
+            host = next((h for h in survivors if h.name == name), None)
             if host is not None and _fits(vm, host):
                 return host.name
-        return self._choose(survivors, [vm]).get(vm.key)
+        present = ((v, self._sent.get(v.key, v.host)) for v in self.seen.snapshot.vms)
+        vms = tuple(replace(v, host=None if host in self._dead else host) for v, host in present)
+        return self._choose(replace(self.seen.snapshot, hosts=survivors, vms=vms), [vm]).get(vm.key)
 
     def _why_no_place(self, r: Restart) -> str:
-        vm, hosts = self._as_vm(r), self._survivors().hosts
+        vm, hosts = self._as_vm(r), self._survivors()
         most = max((h.free_bytes for h in hosts if vm.may_run_on(h.name)), default=None)
         if most is None:
             why = "; ".join(vm.not_agile) or "none of the surviving hosts may run it"

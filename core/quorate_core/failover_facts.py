@@ -32,7 +32,7 @@ class RestartStage(StrEnum):
 
 
 class Hold(StrEnum):
-    """How order is kept. HELD: new launcher pods wait behind a scheduling gate. ABSENT: nothing holds them, old pods are deleted in order."""
+    """How order is kept. HELD: new launcher pods wait behind a gate. ABSENT: nothing holds them; old pods are deleted in order."""
 
     UNKNOWN = "Unknown"
     HELD = "Held"

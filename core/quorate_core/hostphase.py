@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from quorate_core.facts import HostPhase
 
+ROUNDING_SECONDS = 0.01
+"""Durations travel in slots and JSON; the drain time in every bound is hundreds of times larger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -30,6 +33,7 @@ class HostFacts:
 
     `sees_storage` and `sees_network` are None when the host says nothing about that channel (unknown, not empty).
     `state` is the agent's own word: Starting, Joining, Armed, Fencing, Disarmed, Refused; empty when it never reported.
+    `bound_seconds` is R_s with the timeout that its watchdog really has; None where it is not known to differ from the pool's.
     """
 
     name: str
@@ -44,6 +48,7 @@ class HostFacts:
     sees_network: frozenset[str] | None = None
     issued: tuple[Claim, ...] = ()
     accepted: Claim | None = None
+    bound_seconds: float | None = None
 
     @property
     def under_watchdog(self) -> bool:
@@ -102,8 +107,9 @@ def _flaw(claim: Claim, issuer: HostFacts, victim: HostFacts, bound_seconds: flo
         return f"its issuer {issuer.name} is not armed"
     if not victim.under_watchdog:
         return "the host was not under its watchdog, so its silence proves nothing"
-    if not claim.bound_seconds >= bound_seconds:
-        return f"its bound of {claim.bound_seconds:g} s is below the pool's {bound_seconds:g} s"
+    bound = victim.bound_seconds if victim.bound_seconds is not None else bound_seconds
+    if not claim.bound_seconds >= bound - ROUNDING_SECONDS:
+        return f"its bound of {claim.bound_seconds:g} s is below the {bound:g} s that the pool's timing demands"
     if not claim.silent_seconds >= claim.bound_seconds:
         return f"watched silent for {claim.silent_seconds:g} s only, {claim.bound_seconds:g} s are needed"
     return ""
