@@ -36,7 +36,7 @@ def objection(claim: Claim, at: float, host: str, boot_id: bytes, pool_id: bytes
         return ""
     if claim.changed:
         return f"its slot is being written by {whose}; two machines may share one slot"
-    return f"its slot still belongs to {whose}; waiting {wait:g} s for a sign of life from it ({silent:.0f} s so far)"
+    return f"its slot still belongs to {whose}; waiting {wait:g} s for a sign of life from it, or for its certificate"
 
 
 def _wait(block: bytes, host: str, boot_id: bytes, pool_id: bytes, dead: frozenset[int], timing: Timing) -> tuple[float, str]:

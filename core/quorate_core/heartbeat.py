@@ -1,8 +1,9 @@
 """The heartbeat machine of one host: `step(heart, event) -> (heart, actions)`. The agent and the simulation run this very function.
 
 It composes the parts, each in its own file: licence (what proves my life), membership (whom I see), arming (when the pool agrees),
-claim (when a slot is mine), certificate (when a silent host is dead). Silence is safe: not giving the keeper a deadline is how this host dies.
-Partitions, eviction and life without storage are not decided here yet: whatever is in doubt ends in no certificate, so in no restart.
+claim (when a slot is mine), certificate (when a silent host is dead). Silence is safe: not giving the keeper a deadline is how this
+host dies. Partitions, eviction and life without storage are not decided here yet: whatever is in doubt ends in no certificate, so in no
+restart.
 """
 
 from dataclasses import replace

@@ -1,0 +1,226 @@
+"""The keeper: owns the watchdog, and pets it only while the deadline that pulse gave has not passed.
+
+It does no disk I/O (its marker is on tmpfs), never waits for a log, and does not stop on SIGTERM while its watchdog runs and cannot be
+stopped safely: a keeper that goes is a host that is reset.
+"""
+
+import argparse
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from quorate_agent import realtime, wire
+from quorate_agent.keeper import marker as markers
+from quorate_agent.keeper.watchdog import NoWatchdog, Watchdog, open_watchdog
+from quorate_agent.voice import Voice
+from quorate_core import keeping
+from quorate_core.keeping import Keeping, Mode
+
+_PRIORITY = 2
+_LONGEST_SLEEP_SECONDS = 0.5
+
+
+class Keeper:
+    """The shell around `keeping.step`: a socket, a device, a marker."""
+
+    def __init__(self, folder: Path, boot_id: str, voice: Voice) -> None:
+        self._folder, self._voice = folder, voice
+        self._dog: Watchdog | None = None
+        self._problem = ""
+        self._client: socket.socket | None = None
+        self.stop_asked = False
+        left = markers.load(folder)
+        self._state, device = keeping.restore(left, boot_id, time.monotonic())
+        if self._state.mode is Mode.EXPIRED:
+            self._voice.say("the licence ended while no keeper ran; the watchdog is not opened again and will reset this host", loud=True)
+        if device is not None:
+            self._reopen(device)
+        self._listener = listen(wire.KEEPER_SOCKET)
+
+    def run(self) -> None:
+        """Serve until stopped (which only works while no watchdog runs that must not be stopped)."""
+        while not (self.stop_asked and self._may_stop()):
+            self._step(keeping.Tick(time.monotonic()))
+            sources = [self._listener, *([self._client] if self._client else [])]
+            ready = select.select(sources, [], [], self._sleep())[0]
+            if self._listener in ready:
+                self._accept()
+            elif self._client in ready:
+                self._read()
+
+    def _sleep(self) -> float:
+        until = self._state.next_pet_at - time.monotonic()
+        return min(_LONGEST_SLEEP_SECONDS, max(0.0, until)) if self._dog else _LONGEST_SLEEP_SECONDS
+
+    def _reopen(self, device: str) -> None:
+        wanted = self._state
+        try:
+            self._dog = open_watchdog(device, wanted.asked_timeout_seconds)
+            self._state = replace(wanted, timeout_seconds=self._dog.timeout_seconds)
+            self._voice.say(f"watchdog {device} is open again after a restart, {wanted.mode}")
+        except NoWatchdog as error:
+            self._problem = str(error)
+            self._state = replace(wanted, mode=Mode.EXPIRED if wanted.mode is Mode.LICENSED else Mode.CLOSED)
+            self._voice.say(f"{error}; it cannot be petted any more", loud=True)
+
+    def _step(self, event: keeping.Event) -> None:
+        after, actions = keeping.step(self._state, event)
+        for action in actions:
+            match action:
+                case keeping.SaveMarker(marker):
+                    try:
+                        markers.save(self._folder, marker)
+                    except OSError as error:
+                        # A deadline that the next keeper would not know of is not adopted.
+                        self._voice.say(f"the marker cannot be saved ({error.strerror}); the deadline stays as it was", loud=True)
+                        return
+                case keeping.Pet():
+                    self._pet()
+                case keeping.CloseIfPossible():
+                    after = self._close(after)
+                case keeping.Say(sentence):
+                    self._voice.say(sentence)
+        changed = after.mode is not self._state.mode
+        self._state = after
+        if changed:
+            self._tell()
+
+    def _pet(self) -> None:
+        try:
+            if self._dog is not None:
+                self._dog.pet()
+        except OSError as error:
+            self._voice.say(f"the watchdog could not be petted: {error.strerror}", loud=True)
+
+    def _close(self, state: Keeping) -> Keeping:
+        if self._dog is None or not self._dog.disarm():
+            return state
+        self._dog = None
+        closed = Keeping(state.boot_id)
+        markers.save(self._folder, keeping.marker_of(closed))
+        self._voice.say(f"watchdog {state.device} is stopped: the host is disarmed")
+        return closed
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        if self._client is not None:
+            self._client.close()  # a new pulse takes the place of the one before it
+        client.setblocking(False)
+        self._client = client
+        self._tell()
+
+    def _read(self) -> None:
+        assert self._client is not None
+        try:
+            data = self._client.recv(wire.MAX_MESSAGE_BYTES)
+            if not data:
+                raise ConnectionResetError
+            fields = wire.parse(data, "message from pulse")
+            self._obey(fields)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._client.close()
+            self._client = None
+        except (wire.BadMessage, KeyError, TypeError, ValueError) as error:
+            self._voice.say(f"a message from pulse is not understood: {error}", loud=True)
+
+    def _obey(self, fields: dict[str, object]) -> None:
+        now = time.monotonic()
+        match fields["kind"]:
+            case "open":
+                self._open(str(fields["device"]), float(str(fields["timeoutSeconds"])))
+            case "deadline":
+                self._step(keeping.DeadlineGiven(now, str(fields["incarnation"]), float(str(fields["deadline"]))))
+            case "release":
+                self._step(keeping.Released(now, str(fields["incarnation"])))
+            case other:
+                raise wire.BadMessage(f"kind {other!r}")
+        if fields["kind"] != "deadline":
+            self._tell()
+
+    def _open(self, device: str, timeout_seconds: float) -> None:
+        if self._state.mode is not Mode.CLOSED:
+            return
+        try:
+            self._dog = open_watchdog(device, timeout_seconds)
+        except NoWatchdog as error:
+            if self._problem != str(error):
+                self._voice.say(str(error), loud=True)
+            self._problem = str(error)
+            return
+        self._problem = ""
+        self._step(keeping.Opened(time.monotonic(), device, timeout_seconds, self._dog.timeout_seconds))
+
+    def _tell(self) -> None:
+        if self._client is None:
+            return
+        state = self._state
+        described = wire.message(
+            "keeper",
+            mode=state.mode.value,
+            incarnation=state.incarnation,
+            deadline=state.deadline,
+            device=state.device,
+            identity=self._dog.identity if self._dog else "",
+            timeoutSeconds=state.timeout_seconds,
+            problem=self._problem,
+        )
+        with suppress(OSError):  # a pulse that does not listen is told when it connects again
+            self._client.send(described)
+
+    def _may_stop(self) -> bool:
+        self.stop_asked = False
+        if self._dog is None:
+            return True
+        if self._state.mode is Mode.OPEN and self._dog.disarm():
+            return True
+        self._voice.say(f"SIGTERM ignored: the watchdog runs ({self._state.mode}) and is never disarmed by a signal", loud=True)
+        return False
+
+
+def listen(name: str) -> socket.socket:
+    """A socket of that name in the working directory; a stale one is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    Path(name).unlink(missing_ok=True)
+    listener.bind(name)
+    Path(name).chmod(0o600)
+    listener.listen(4)
+    return listener
+
+
+def main() -> int:
+    """The process `quorate-keeper`."""
+    parser = argparse.ArgumentParser(prog="quorate-keeper", description="Pet this host's watchdog while its deadline has not passed.")
+    parser.add_argument("--run-dir", required=True, type=Path, help="folder on the host's tmpfs shared by the agent's processes")
+    parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"), help="file with the id of this boot")
+    arguments = parser.parse_args()
+    voice = Voice("quorate-keeper")
+    try:
+        boot_id = arguments.boot_id_file.read_text().strip()
+        folder = arguments.run_dir.resolve(strict=True)
+        os.chdir(folder)  # a socket's path may have 107 bytes only; relative names are short
+        keeper = Keeper(folder, boot_id, voice)
+    except (OSError, wire.BadMessage) as error:
+        voice.say(f"cannot start: {error}", loud=True)
+        return 1
+
+    def stop(*_: object) -> None:
+        keeper.stop_asked = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    for refused in realtime.harden(_PRIORITY):
+        voice.say(refused, loud=True)
+    keeper.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
