@@ -41,16 +41,16 @@ def status(where: source.Source, output: render.Output) -> int:
 
 def explain(where: source.Source, kind: str, name: str, output: render.Output) -> int:
     """One VM, host or pool in sentences."""
+    if kind not in {"vm", "host", "pool"}:
+        raise BadInput("explain", kind, "is not one of vm, host, pool")
     observed = where.observed()
     match kind:
         case "vm":
             lines = _vm(where, observed, name)
         case "host":
             lines = _host(where, observed, name)
-        case "pool":
-            lines = _pool(where, observed, name)
         case _:
-            raise BadInput("explain", kind, "is not one of vm, host, pool")
+            lines = _pool(observed, name)
     if output is render.Output.TABLE:
         for line in lines:
             render.say(line)
@@ -134,7 +134,7 @@ def _host(where: source.Source, observed: Observed, name: str) -> list[str]:
     return lines
 
 
-def _pool(where: source.Source, observed: Observed, name: str) -> list[str]:
+def _pool(observed: Observed, name: str) -> list[str]:
     pool = membership.parse_pool(_named(observed.hapools, name, "HAPool"))
     snapshot = next(s for s in source.Source(pool=name).snapshots(observed))
     lines = [*render.plan_lines(plan(snapshot)), *(f"note: {remark}" for remark in snapshot.remarks)]

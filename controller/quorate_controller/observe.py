@@ -141,7 +141,7 @@ def _items(source: str, line: int, document: Any) -> Iterator[Json]:
         return
     where = f"document ending at line {line}" if line else "document"
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-        raise BadInput(source, where, "not a Kubernetes object (no kind)")
+        raise BadInput(source, where, "not a Kubernetes object (no kind); was it cut?")
     if not document["kind"].endswith("List") or "items" not in document:
         yield _named(source, where, document)
         return
