@@ -299,7 +299,7 @@ def _size(world: World, obj: Json, pod: Json | None) -> tuple[int, int]:
     if instancetype is not None:
         template = memory.expanded(template, dig(instancetype, "spec"), name)
     if world.strict and not missing:
-        memory.vmi_memory_bytes(template, name, world.config, "spec.template.spec")  # a wrong field is said even where a running pod hides it
+        memory.vmi_memory_bytes(template, name, world.config, "spec.template.spec")  # also where a running pod hides it
     real = pod or world.pending_pod(key)
     if real is None and missing and vmi is None:
         raise _UnknownSize(missing)
