@@ -12,6 +12,7 @@ from quorate_controller.kube import Json
 from quorate_controller.memory import dig
 
 _CPU_MODEL = "cpu-model.node.kubevirt.io/"
+_MACHINE = "machine-type.node.kubevirt.io/"
 _RESOLVED_AT_START = ("cpu-model-migration.node.kubevirt.io/", "host-model-required-features.node.kubevirt.io/")
 """Labels that a migration adds for the CPU the guest started on; a cold start on another host does not need them."""
 
@@ -150,8 +151,16 @@ def _selectors(spec: Json, pod: Json | None, nodes: Sequence[Json]) -> dict[str,
         resolved = key.startswith(_RESOLVED_AT_START) or (host_model and key.startswith(("cpu-model.", "cpu-feature.")))
         if key != "kubevirt.io/schedulable" and not resolved:
             needed[key] = value
-    if not host_model and model != "host-passthrough" and any(key.startswith(_CPU_MODEL) for node in nodes for key in _labels(node)):
-        needed[f"{_CPU_MODEL}{model}"] = "true"
+    if pod is None:  # what KubeVirt will add, as far as these hosts carry such labels at all
+        machine, architecture = dig(spec, "domain", "machine").get("type"), spec.get("architecture")
+        expected = {
+            f"{_CPU_MODEL}{model}": "true" if not host_model and model != "host-passthrough" else None,
+            f"{_MACHINE}{machine}": "true" if machine else None,
+            "kubernetes.io/arch": architecture,
+        }
+        labels = {key for node in nodes for key in _labels(node)}
+        known = labels | {key.rpartition("/")[0] for key in labels if key.startswith((_CPU_MODEL, _MACHINE))}
+        needed |= {key: value for key, value in expected.items() if value is not None and {key, key.rpartition("/")[0]} & known}
     return needed
 
 

@@ -274,8 +274,8 @@ class Loop:
             if was.get("status") == condition["status"]:
                 continue
             log.info("%s: %s is %s (%s): %s", who, condition["type"], condition["status"], condition["reason"], condition["message"])
-            if condition["status"] != "Unknown":
-                good = (condition["status"] == "True") != (condition["type"] == "Overcommitted")
+            good = (condition["status"] == "True") != (condition["type"] == "Overcommitted")
+            if condition["status"] != "Unknown" and (was or not good):  # that a new object is well is no news
                 self._tell(obj, f"{condition['type']}{condition['status']}", condition["message"], "Normal" if good else "Warning")
 
     def _report(self, name: str, view: PoolView) -> None:
