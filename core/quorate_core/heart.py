@@ -6,7 +6,8 @@ Time is a field of every event: this host's monotonic seconds. Wall clocks appea
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quorate_core import claim, keeping, membership, pool
+from quorate_core import keeping, membership, pool
+from quorate_core.claim import Claim
 from quorate_core.licence import Cycle
 from quorate_core.packet import Gate
 from quorate_core.slot import Issued
@@ -53,7 +54,7 @@ class Heart:
     message: str = "waiting for the pool's configuration"
     keeper: Keeper | None = None
     asked_open_at: float | None = None
-    claim: claim.Claim | None = None
+    claim: Claim | None = None
     claimed: bool = False
     resuming: bool = False
     sequence: int = 0

@@ -8,8 +8,9 @@ arrives.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from quorate_core import certificate, pool, slot
+from quorate_core import certificate, pool
 from quorate_core.licence import Cycle
+from quorate_core.slot import Slot, decode
 from quorate_core.statement import Malformed, Phase, Statement, Views
 from quorate_core.timing import Timing
 
@@ -19,7 +20,7 @@ class Peer:
     """What is known of the host of one slot. `changed_at` is None until its slot has changed before our eyes."""
 
     block: bytes = b""
-    slot: slot.Slot | None = None
+    slot: Slot | None = None
     changed_at: float | None = None
     packet: Statement | None = None
     heard_at: float | None = None
@@ -45,12 +46,12 @@ class Peer:
         return self.watch is not None and self.watch.armed and self.incarnation != self.watch.incarnation
 
 
-def valid_slots(cycle: Cycle, config: pool.PoolConfig) -> dict[int, slot.Slot]:
+def valid_slots(cycle: Cycle, config: pool.PoolConfig) -> dict[int, Slot]:
     """The slots of members that are intact, of this pool, and written by their owner."""
     found = {}
     for member in config.members:
         try:
-            read = slot.decode(cycle.blocks.get(member.slot, b""))
+            read = decode(cycle.blocks.get(member.slot, b""))
         except Malformed:
             continue
         said = read.statement
@@ -59,7 +60,7 @@ def valid_slots(cycle: Cycle, config: pool.PoolConfig) -> dict[int, slot.Slot]:
     return found
 
 
-def after_read(peer: Peer, seen: slot.Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool, dead: frozenset[int]) -> Peer:
+def after_read(peer: Peer, seen: Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool, dead: frozenset[int]) -> Peer:
     """The peer after one more read of its slot. `dead` are its incarnations that were certified."""
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None)

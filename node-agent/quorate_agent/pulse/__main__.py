@@ -1,7 +1,7 @@
 """Pulse: beats on the heartbeat disk and the network, and produces the deadline until which this host may run its VMs.
 
-One loop: wait for something or for time to pass, hand it to `heartbeat.step`, do what it says. Everything that may hang is elsewhere:
-the disk in its own thread, the API in report. It needs `config.json` in its run directory (see `wire.PulseConfig`) and a keeper; nothing else.
+One loop: wait for something or for time to pass, hand it to `heartbeat.step`, do what it says. What may hang is elsewhere: the disk in its
+own thread, the API in report. It needs `config.json` in its run directory (see `wire.PulseConfig`) and a keeper; nothing else.
 """
 
 import argparse

@@ -49,7 +49,7 @@ def state(heart: Heart, now: float, network_problem: str, issued_at: Mapping[tup
                 "host": names.get(c.slot, ""),
                 "incarnation": f"{c.incarnation:016x}",
                 "issuedBy": heart.host,
-                "evidence": f"slot {c.slot} did not change for {c.silent_seconds:.1f} s (R_s {c.bound_seconds:g} s); its packets had ceased",
+                "evidence": f"slot {c.slot} did not change for {c.silent_seconds:.1f} s (R_s {c.bound_seconds:g} s); no packet either",
                 "silentSeconds": c.silent_seconds,
                 "boundSeconds": c.bound_seconds,
                 "issuedAt": issued_at.get((c.slot, c.incarnation)),
