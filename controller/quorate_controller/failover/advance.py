@@ -1,0 +1,107 @@
+"""One turn of failover for every pool: detect, look, step, write down, act, in this order.
+
+The state is written, by compare-and-swap, before anything is done on its behalf: a leader that was overtaken finds a conflict
+and does nothing. What is done is asked for again by the next turn until it is seen, so a crash at any point loses nothing.
+"""
+
+import asyncio
+import logging
+
+from quorate_api.failover import Failover
+from quorate_api.hahost import HAHost
+from quorate_api.hapool import HAPool
+from quorate_controller import kube
+from quorate_controller.failover import actuate, gates, records, sight
+from quorate_controller.failover.detect import detect
+from quorate_controller.kube import Json
+from quorate_controller.membership import parse, parse_pool
+from quorate_controller.observe import BadInput
+from quorate_controller.turn import FailoverSummary, Turn
+from quorate_core import failover as workflow
+from quorate_core.failover_facts import Stage
+from quorate_planner import restart_targets
+
+log = logging.getLogger(__name__)
+
+KEPT_RECORDS = 20
+"""Finished Failover objects kept per pool, for people."""
+
+
+async def advance(turn: Turn) -> FailoverSummary:
+    """Advance every failover by one turn. Raises `kube.KubeError` when the API server cannot be asked."""
+    recovering: set[str] = set()
+    for obj in turn.observed.hapools:
+        name = obj["metadata"]["name"]
+        try:
+            if await _pool(turn, parse_pool(obj)):
+                recovering.add(name)
+        except BadInput as error:
+            log.error("no failover for pool %s: %s", name, error)
+            if any(f.get("spec", {}).get("pool") == name and not _completed(f) for f in turn.observed.failovers):
+                recovering.add(name)
+        except kube.Conflict as error:
+            log.info("pool %s: somebody else was faster, looking again: %s", name, error)
+            recovering.add(name)
+    await _sweep(turn, recovering)
+    return FailoverSummary(frozenset(recovering))
+
+
+async def _pool(turn: Turn, pool: HAPool) -> bool:
+    """Advance one pool; whether it is still recovering."""
+    name = pool.metadata.name
+    hosts = [host for host in map(_readable, turn.observed.hahosts) if host is not None and host.spec.pool == name]
+    created = await detect(turn, pool, hosts)
+    objects = {obj["metadata"]["name"]: obj for obj in (*turn.observed.failovers, *created)}
+    every = {key: parse(Failover, obj) for key, obj in objects.items() if obj.get("spec", {}).get("pool") == name}
+    states = tuple(sorted((records.state_of(f) for f in every.values()), key=lambda f: f.generation))
+    open_ = tuple(state for state in states if not state.finished)
+    if not open_:
+        return False
+    snapshot = turn.snapshots.get(name)
+    if snapshot is None:
+        raise BadInput(f"HAPool {name}", "", "its hosts and VMs cannot be read, so its failovers wait")
+    seen = await sight.look(turn, snapshot, open_)
+    after, actions = await asyncio.to_thread(workflow.step, open_, seen, restart_targets)
+    for state in after:
+        before = every[state.name]
+        status = records.status_of(state, before.status, seen).to_json()
+        if status != before.status.to_json():
+            await turn.kube.replace_status(kube.FAILOVERS, {**objects[state.name], "status": status})
+    await actuate.perform(turn, actions)
+    await _forget(turn, [objects[state.name] for state in states if state.finished])
+    return any(state.stage is not Stage.COMPLETED for state in after)
+
+
+async def _sweep(turn: Turn, recovering: set[str]) -> None:
+    """Lift gates that nobody waits for: of pools that do not recover, and all when none does."""
+    waiting = {vm.key for name in recovering if name in turn.snapshots for vm in turn.snapshots[name].vms}
+    known = {vm.key for snapshot in turn.snapshots.values() for vm in snapshot.vms}
+    for pod in sight.launchers(turn):
+        orphan = not recovering or (pod.vm in known and pod.vm not in waiting)
+        if not (pod.gated and orphan) or pod.deleting or pod.finished:
+            continue
+        try:
+            if await gates.lift(turn.kube, pod.vm.partition("/")[0], pod.name, pod.uid, None):
+                log.info("%s: leftover gate of launcher pod %s lifted", pod.vm, pod.name)
+        except (kube.Conflict, kube.Refused) as error:
+            log.info("%s: gate of launcher pod %s not lifted, looking again: %s", pod.vm, pod.name, error)
+
+
+async def _forget(turn: Turn, finished: list[Json]) -> None:
+    """Delete the oldest records beyond the number kept; the newest of each host stays, so that no certificate is taken up twice."""
+    newest = {obj["spec"]["host"]: obj["metadata"]["name"] for obj in finished}
+    for obj in finished[:-KEPT_RECORDS]:
+        if newest[obj["spec"]["host"]] != obj["metadata"]["name"]:
+            await turn.kube.delete(kube.FAILOVERS, obj["metadata"]["name"], uid=obj["metadata"]["uid"])
+
+
+def _completed(failover: Json) -> bool:
+    return bool((failover.get("status") or {}).get("phase") == Stage.COMPLETED.value)
+
+
+def _readable(obj: Json) -> HAHost | None:
+    try:
+        return parse(HAHost, obj)
+    except BadInput as error:
+        log.error("%s", error)
+        return None
