@@ -1,0 +1,84 @@
+"""Deployment and DaemonSet: the processes that exist, started with options they have, with no more rights than they need."""
+
+from typing import Any
+
+import pytest
+
+from quorate_controller import settings
+
+from .rendering import only, rendered
+
+
+def containers(kind: str, *values: str) -> dict[str, dict[str, Any]]:
+    pod = only(rendered(*values), kind)["spec"]["template"]["spec"]
+    return {container["name"]: container for container in pod["containers"]}
+
+
+@pytest.mark.parametrize("values", [(), ("webhook.enabled=false",)])
+def test_the_controller_is_started_with_options_it_has(values: tuple[str, ...], tmp_path: Any) -> None:
+    controller = containers("Deployment", *values)["controller"]
+    assert controller["command"] == ["quorate-controller"]
+    (tmp_path / "tls.crt").touch()
+    (tmp_path / "tls.key").touch()
+    arguments = [argument.replace("/etc/quorate/webhook", str(tmp_path)) for argument in controller["args"]]
+    read = settings.read(arguments, {})
+    ports = {port["name"]: port["containerPort"] for port in controller["ports"]}
+    assert read.health_port == ports["health"]
+    assert read.webhook == ("webhook" in ports)
+    if read.webhook:
+        assert read.webhook_port == ports["webhook"]
+
+
+def test_two_replicas_stand_by_and_prefer_different_hosts() -> None:
+    deployment = only(rendered(), "Deployment")["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["template"]["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
+    selector = deployment["selector"]["matchLabels"]
+    assert selector.items() <= deployment["template"]["metadata"]["labels"].items()
+    assert only(rendered(), "PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == selector
+
+
+def test_the_controller_runs_restricted() -> None:
+    pod = only(rendered(), "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_agent_is_three_processes_and_only_report_has_a_token() -> None:
+    pod = only(rendered(), "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    found = {container["name"]: container for container in pod["containers"]}
+    assert [found[name]["command"][0] for name in ("keeper", "pulse", "report")] == ["quorate-keeper", "quorate-pulse", "quorate-report"]
+    holders = [name for name, c in found.items() if any("serviceaccount" in m["mountPath"] for m in c["volumeMounts"])]
+    assert holders == ["report"]
+    privileged = [name for name, c in found.items() if c["securityContext"].get("privileged")]
+    assert privileged == ["keeper", "pulse"]
+    devices = [name for name, c in found.items() if any(m["mountPath"] == "/dev" for m in c["volumeMounts"])]
+    assert devices == ["keeper", "pulse"]
+
+
+def test_the_agent_stays_on_every_host_and_is_never_replaced_unasked() -> None:
+    daemonset = only(rendered(), "DaemonSet")["spec"]
+    assert daemonset["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
+    assert daemonset["updateStrategy"] == {"type": "OnDelete"}
+    assert daemonset["template"]["spec"]["hostNetwork"] is True
+
+
+def test_all_three_agent_processes_share_the_run_folder_of_the_host() -> None:
+    pod = only(rendered("agent.runDir=/run/ha"), "DaemonSet")["spec"]["template"]["spec"]
+    assert {v["name"]: v for v in pod["volumes"]}["run"]["hostPath"]["path"] == "/run/ha"
+    for container in pod["containers"]:
+        assert "--run-dir=/run/ha" in container["command"]
+        assert {"name": "run", "mountPath": "/run/ha"} in container["volumeMounts"]
+
+
+def test_a_claim_takes_the_place_of_the_hosts_devices_in_pulse() -> None:
+    pulse = containers("DaemonSet", "agent.heartbeatClaim=disk")["pulse"]
+    assert pulse["volumeDevices"] == [{"name": "heartbeat", "devicePath": "/dev/quorate-heartbeat"}]
+    assert "/dev" not in [mount["mountPath"] for mount in pulse["volumeMounts"]]
