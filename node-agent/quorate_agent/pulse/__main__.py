@@ -131,6 +131,7 @@ class Pulse:
             self._network.send(packet.encode(said, bytes.fromhex(config.pool_id), config.key), others, config.port)
 
     def _look_for_config(self) -> None:
+        self._bind()  # again each time: the address may come up after the agent
         try:
             found = Path(wire.CONFIG_FILE).stat()
             stamp = (found.st_mtime_ns, found.st_ino)
@@ -144,10 +145,14 @@ class Pulse:
             self._voice.say(f"the configuration is not taken over: {error}", loud=True)
             return
         self._config = config
-        mine = next((m for m in config.members if m.host == self._heart.host), None)
-        if mine is not None:
-            self._network.bind(mine.address, config.port)
+        self._bind()
         self._step(hearts.Configured(time.monotonic(), config.core()))
+
+    def _bind(self) -> None:
+        members = self._config.members if self._config else ()
+        mine = next((m for m in members if m.host == self._heart.host), None)
+        if self._config is not None and mine is not None:
+            self._network.bind(mine.address, self._config.port)
 
     def _describe(self) -> None:
         now = time.monotonic()

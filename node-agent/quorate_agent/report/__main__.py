@@ -1,0 +1,171 @@
+"""Report: carries the pool's configuration from the API to pulse, and what pulse says to the own HAHost. It alone has an API token.
+
+Without an API server it goes on trying; pulse and keeper do not notice, because the configuration stays in the run directory. Nothing is
+written per heartbeat: on change, and every half minute.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import prometheus_client
+from pydantic import ValidationError
+
+from quorate_agent import wire
+from quorate_agent.report import desired, listening
+from quorate_agent.report.api import Api, NoAnswer
+from quorate_agent.voice import Voice
+from quorate_api.hahost import AgentReport
+
+_LOOK_EVERY_SECONDS = 5.0
+_WRITE_EVERY_SECONDS = 30.0
+_WRITE_AT_MOST_EVERY_SECONDS = 1.0
+
+_ARMED = prometheus_client.Gauge("quorate_agent_armed", "1 while this host is armed.")
+_FAILURES = prometheus_client.Counter("quorate_agent_api_failures", "Requests that the API server did not answer.")
+_DROPPED = prometheus_client.Gauge("quorate_agent_packets_dropped", "Packets thrown away since pulse started.", ["reason"])
+
+
+class Report:
+    """Two tasks around a listening socket: look at the API, write to it."""
+
+    def __init__(self, host: str, namespace: str, api: Api, voice: Voice) -> None:
+        self._host, self._namespace, self._api, self._voice = host, namespace, api, voice
+        self._ear = listening.Ear(wire.PULSE_SOCKET)
+        self._problem = ""
+        self._said: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._ear.run())
+            tasks.create_task(self._look())
+            tasks.create_task(self._write())
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self._take_over()
+                self._say("API", "")
+            except NoAnswer as error:
+                _FAILURES.inc()
+                self._say("API", f"{error}; pulse goes on with the configuration it has")
+                self._problem = str(error)
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    async def _take_over(self) -> None:
+        mine = await self._api.host(self._host)
+        pool = await self._api.pool(mine.spec.pool)
+        hosts = await self._api.hosts()
+        key = await self._api.key(self._namespace, pool.spec.heartbeat.network.key_secret_name)
+        wanted = desired.configuration(self._host, pool, hosts, key, datetime.now(UTC))
+        if isinstance(wanted, desired.Unready):
+            self._problem = wanted.why
+            self._say("configuration", wanted.why)
+            return
+        self._problem = ""
+        self._say("configuration", "")
+        if _put(wanted.to_json()):
+            self._voice.say(f"pool {wanted.pool}: {len(wanted.members)} members, {'enabled' if wanted.enabled else wanted.disabled_reason}")
+
+    async def _write(self) -> None:
+        written: dict[str, Any] = {}
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ear.changed.wait(), _WRITE_EVERY_SECONDS if written else _WRITE_AT_MOST_EVERY_SECONDS)
+            self._ear.changed.clear()
+            try:
+                agent = self._agent()
+            except ValidationError as error:
+                self._say("state", f"what pulse says does not fit the API: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}")
+                await asyncio.sleep(_WRITE_AT_MOST_EVERY_SECONDS)
+                continue
+            try:
+                await self._api.tell(self._host, agent)
+                written = agent
+                self._say("state", "")
+            except NoAnswer as error:
+                _FAILURES.inc()
+                written = {}
+                self._say("state", str(error))
+            await asyncio.sleep(_WRITE_AT_MOST_EVERY_SECONDS)
+
+    def _agent(self) -> dict[str, Any]:
+        heard = self._ear.state
+        agent = dict(heard.get("agent") or {"state": "Starting", "message": ""})
+        if not self._ear.connected:
+            agent["message"] = "pulse does not answer"
+        elif self._problem and not agent.get("armed"):
+            agent["message"] = "; ".join(part for part in (self._problem, agent["message"]) if part)
+        agent["message"] = agent["message"][:2048]
+        agent["reportedAt"] = datetime.now(UTC)
+        for certificate in agent.get("certificates", []):
+            certificate["issuedAt"] = certificate["issuedAt"] or datetime.now(UTC)
+        _ARMED.set(bool(agent.get("armed")))
+        for reason, count in heard.get("drops", {}).items():
+            _DROPPED.labels(reason).set(count)
+        return AgentReport.model_validate(agent).to_json()
+
+    def _say(self, subject: str, sentence: str) -> None:
+        if self._said.get(subject, "") != sentence:
+            self._said[subject] = sentence
+            self._voice.say(sentence or f"{subject}: well again", loud=bool(sentence))
+
+
+def _put(text: str) -> bool:
+    """Put the configuration in place, whole or not at all; False if it was there already."""
+    place = Path(wire.CONFIG_FILE)
+    with suppress(FileNotFoundError):
+        if place.read_text() == text:
+            return False
+    fresh = Path(wire.CONFIG_FILE + ".new")
+    fresh.touch(mode=0o600)  # it holds the key
+    fresh.write_text(text)
+    fresh.replace(place)
+    return True
+
+
+async def _main(arguments: argparse.Namespace, voice: Voice) -> None:
+    api = await Api.connect(arguments.kubeconfig)
+    os.chdir(arguments.run_dir)
+    if arguments.metrics_port:
+        prometheus_client.start_http_server(arguments.metrics_port)
+    task = asyncio.ensure_future(Report(arguments.node, arguments.namespace, api, voice).run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
+        await api.close()
+
+
+def main() -> int:
+    """The process `quorate-report`."""
+    parser = argparse.ArgumentParser(prog="quorate-report", description="Carry configuration and state between the API server and pulse.")
+    parser.add_argument("--run-dir", required=True, type=Path, help="folder on the host's tmpfs shared by the agent's processes")
+    parser.add_argument("--node", required=True, help="name of this host (its Node and HAHost)")
+    parser.add_argument("--kubeconfig", type=Path, help="credentials; default: the pod's service account")
+    parser.add_argument("--namespace", default="quorate-system", help="namespace of the Secret that signs packets")
+    parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics here; 0: do not")
+    parser.add_argument(
+        "--boot-id-file", type=Path, default=None, help="taken for likeness with the other processes; pulse reports the boot id"
+    )
+    arguments = parser.parse_args()
+    voice = Voice("quorate-report")
+    try:
+        asyncio.run(_main(arguments, voice))
+    except (NoAnswer, OSError) as error:
+        voice.say(f"cannot start: {error}", loud=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""What pulse is to be told, from the API's objects: pure translation, with a sentence for whatever is missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from quorate_agent import wire
+from quorate_api.hahost import HAHost
+from quorate_api.hapool import HAPool, Profile, TimingInputs
+from quorate_core.facts import HostPhase
+from quorate_core.timing import FAST, STANDARD
+
+CLAIM_DEVICE = "/dev/quorate-heartbeat"
+"""Where the agent's pod maps the heartbeat claim, when the pool names a claim or a storage class instead of a path."""
+_SHORTEST_KEY_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """There is no usable configuration yet; why, naming the object and the field."""
+
+    why: str
+
+
+def configuration(host: str, pool: HAPool, hosts: Sequence[HAHost], key: bytes | None, now: datetime) -> wire.PulseConfig | Unready:
+    """The configuration of this host's pulse at that wall-clock time (which only matters for `pausedUntil`)."""
+    spec, name = pool.spec, pool.metadata.name
+    if not pool.metadata.uid:
+        return Unready(f"HAPool {name}: it has no uid")
+    network = spec.heartbeat.network
+    if key is None or len(key) < _SHORTEST_KEY_BYTES:
+        have = "it is missing" if key is None else f"its field `key` has {len(key)} bytes"
+        return Unready(f"Secret {network.key_secret_name}: {have}; at least {_SHORTEST_KEY_BYTES} bytes are needed to sign packets")
+    members = tuple(
+        wire.MemberAddress(h.metadata.name, h.status.slot, h.status.address, h.status.phase in (HostPhase.MAINTENANCE, HostPhase.EXCLUDED))
+        for h in sorted(hosts, key=lambda h: h.metadata.name)
+        if h.spec.pool == name and h.status.slot is not None and h.status.address
+    )
+    if all(m.host != host for m in members):
+        return Unready(f"HAHost {host}: the controller has not yet given it a slot and an address")
+    enabled, reason = _wish(pool, now)
+    timing = _timing(pool)
+    storage = spec.heartbeat.storage
+    config = wire.PulseConfig(
+        pool=name,
+        pool_id=pool.metadata.uid.replace("-", "").lower(),
+        enabled=enabled,
+        disabled_reason=reason,
+        licence_seconds=timing.licence_seconds,
+        watchdog_seconds=timing.watchdog_seconds,
+        watchdog_device=spec.watchdog.device,
+        disk=storage.device_path or CLAIM_DEVICE,
+        port=network.port,
+        key=key,
+        members=members,
+    )
+    try:
+        config.core()
+    except wire.BadMessage as error:
+        return Unready(f"HAPool {name}: {error}")
+    return config
+
+
+def _wish(pool: HAPool, now: datetime) -> tuple[bool, str]:
+    if not pool.spec.enabled:
+        return False, f"HAPool {pool.metadata.name}: spec.enabled is false"
+    until = pool.spec.paused_until
+    if until is not None and until > now:
+        return False, f"HAPool {pool.metadata.name}: paused until {until.isoformat()}"
+    return True, ""
+
+
+def _timing(pool: HAPool) -> TimingInputs:
+    heartbeat = pool.spec.heartbeat
+    if heartbeat.timing is not None:
+        return heartbeat.timing
+    profile = FAST if heartbeat.profile is Profile.FAST else STANDARD
+    return TimingInputs(licence_seconds=profile.licence_seconds, watchdog_seconds=profile.watchdog_seconds)

@@ -1,0 +1,40 @@
+"""Listens to pulse's socket and keeps its last word. Connects again whenever pulse comes back."""
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+from quorate_agent import wire
+
+_RETRY_SECONDS = 1.0
+
+
+class Ear:
+    """`state` is pulse's last message; `changed` is set with each new one; `connected` says whether pulse is there."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.state: dict[str, Any] = {}
+        self.changed = asyncio.Event()
+        self.connected = False
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as link:
+                # A failure is said by `connected`, which ends up in the report.
+                with suppress(OSError, wire.BadMessage):
+                    await self._listen(link)
+            if self.connected:
+                self.connected = False
+                self.changed.set()
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _listen(self, link: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(link, self._path)
+        while data := await loop.sock_recv(link, wire.MAX_MESSAGE_BYTES):
+            self.state = wire.parse(data, "message from pulse")
+            self.connected = True
+            self.changed.set()
