@@ -22,10 +22,10 @@ class Ear:
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as link:
-                # A failure is said by `connected`, which ends up in the report.
-                with suppress(OSError, wire.BadMessage):
-                    await self._listen(link)
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            # A failure is said by `connected`, which ends up in the report.
+            with link, suppress(OSError, wire.BadMessage):
+                await self._listen(link)
             if self.connected:
                 self.connected = False
                 self.changed.set()
