@@ -33,6 +33,8 @@ from quorate_planner import Plan, plan
 log = logging.getLogger(__name__)
 
 FAILURES_BEFORE_EXIT = 10
+RECOVERING_TICK_SECONDS = 1.0
+"""While VMs are being restarted their start delays and time limits run: the loop looks more often."""
 
 Advance = Callable[[Turn], Awaitable[FailoverSummary]]
 Judge = Callable[[HAPool, Sequence[HAHost], Sequence[Failover], datetime], Mapping[str, Verdict]]
@@ -83,6 +85,7 @@ class Loop:
         self._advance = advance
         self._judge = judge
         self._said: dict[str, str] = {}
+        self._tick_seconds = settings.tick_seconds
         self.progress_at_seconds = time.monotonic()
 
     async def run(self) -> None:
@@ -104,7 +107,7 @@ class Loop:
                 metrics.turns.labels("done").inc()
                 metrics.turn_seconds.observe(time.monotonic() - began)
             self.progress_at_seconds = time.monotonic()
-            if await self._bell.wait(self._settings.tick_seconds):
+            if await self._bell.wait(self._tick_seconds):
                 await asyncio.sleep(self._settings.debounce_seconds)  # a change seldom comes alone
 
     async def turn(self) -> None:
@@ -117,7 +120,7 @@ class Loop:
         metrics.plan_seconds.observe(time.monotonic() - self.progress_at_seconds)
         self.progress_at_seconds = time.monotonic()
         now = datetime.now(UTC)
-        turn = Turn(self._api, observed, decided.snapshots, decided.plans, now, started, self._tell)
+        turn = Turn(self._api, observed, decided.snapshots, decided.plans, now, started, self._tell, self._settings.namespace)
         try:
             summary = await self._advance(turn)
         except kube.KubeError as error:
@@ -125,6 +128,9 @@ class Loop:
             log.error("failover not advanced in this turn: %s", error)
             summary = FailoverSummary(frozenset(name for name, pool in decided.pools.items() if pool.status.phase == "Recovering"))
         self.progress_at_seconds = time.monotonic()
+        self._tick_seconds = (
+            min(self._settings.tick_seconds, RECOVERING_TICK_SECONDS) if summary.recovering else self._settings.tick_seconds
+        )
         await self._inventory(decided)
         await self._statuses(decided, summary, now)
         metrics.publish(decided.snapshots, decided.plans, decided.world.membership.hahosts.values())
