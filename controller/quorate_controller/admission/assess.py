@@ -160,8 +160,11 @@ class Scene:
         belongs, why = pool_of(wish, present, self.snapshots)
         if belongs is None and wish is not None and not lenient:
             raise BadInput(wish.source, "spec.pool", why)
-        pools = [belongs] if belongs is not None else list(self.snapshots)
-        return [(pool, self._translated(vm, wish, pool)) for pool in pools]
+        if belongs is not None:
+            return [(belongs, self._translated(vm, wish, belongs))]
+        found = [(pool, self._translated(vm, wish, pool)) for pool in self.snapshots]
+        # Of several pools it may land in those with a host for it; where none has one, it is no pool's business.
+        return [(pool, after) for pool, after in found if after.allowed is None or after.allowed]
 
     def _translated(self, vm: Json, wish: Wish | None, pool: str) -> Vm:
         key = key_of(vm)
@@ -177,8 +180,8 @@ class Scene:
         found = snapshot.vm(key)
         if found is not None:
             return found
-        why = next((remark for remark in snapshot.remarks if key in remark), "its host is no host of the pool")
-        raise BadInput(described(vm), "", f"cannot tell what it needs in pool {pool}: {why}")
+        why = next((remark for remark in snapshot.remarks if key in remark), f"it runs on a host that is not in pool {pool}")
+        raise BadInput(described(vm), "", why.removeprefix(f"{described(vm)}: ").removesuffix("; VM not counted"))
 
 
 def recovering(failovers: Iterable[Json]) -> frozenset[str]:
