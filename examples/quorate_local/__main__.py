@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from quorate_local import background, binaries, pool, runs
+from quorate_local import background, binaries, demo, pool, runs
 from quorate_local.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -31,37 +33,49 @@ def binaries_command() -> None:
 
 
 @app.command()
-def up(port: Port = None, foreground: Annotated[bool, typer.Option(help="Stay until Ctrl-C.")] = False) -> None:
-    """Start a control plane with KubeVirt and leave it running; prints the KUBECONFIG line."""
-    if foreground:
-        with pool.local_pool(say, port=port) as started:
-            _print_kubeconfig(started)
-            background.until_stopped()
-        return
-    found = binaries.ensure(say)
-    holder: list[pool.LocalPool] = []
+def up(
+    hosts: Annotated[int, typer.Option(min=0, max=12, help="How many hosts with agents.")] = 0,
+    memory: Annotated[str, typer.Option(help="Memory of each host, as a Kubernetes quantity.")] = "16Gi",
+    controllers: Annotated[int, typer.Option(min=0, max=3, help="How many controller replicas.")] = 2,
+    bare: Annotated[bool, typer.Option("--bare", help="Without Quorate: only the control plane and KubeVirt.")] = False,
+    port: Port = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay until Ctrl-C.")] = False,
+) -> None:
+    """Start a control plane with KubeVirt and Quorate and leave it running; prints the KUBECONFIG line."""
 
-    def work() -> int:
-        local = pool.LocalPool(runs.claim(), found, say)
-        try:
-            local.start(port=port)
-        except Problem as problem:
-            local.stop()
-            print(f"quorate: {problem}", file=sys.stderr)
-            return 2
-        except BaseException:
-            local.stop()
-            raise
-        holder.append(local)
-        (local.run.folder / "owner").write_text(str(os.getpid()))
+    def furnish(local: pool.LocalPool) -> int:
+        for number in range(0 if bare else controllers):
+            local.start_controller(f"controller-{'abc'[number]}")
+        for number in range(1, hosts + 1):
+            local.add_host(f"host-{number}", memory=memory, labels={"quorate.dev/pool": "demo"}, agent=not bare)
         _print_kubeconfig(local)
         return 0
 
-    def stay() -> None:
-        background.until_stopped()
-        holder[0].stop()
+    if foreground:
+        with pool.local_pool(say, port=port, quorate=not bare) as local:
+            furnish(local)
+            background.until_stopped()
+        return
+    raise typer.Exit(_kept(furnish, port=port, quorate=not bare))
 
-    raise typer.Exit(background.in_background(work, stay))
+
+@app.command("demo")
+def demo_command(
+    hosts: Annotated[int, typer.Option(min=2, max=12, help="How many hosts.")] = 4,
+    vms: Annotated[int, typer.Option(min=3, max=60, help="How many VMs.")] = 14,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the pool up afterwards, until Ctrl-C.")] = False,
+) -> None:
+    """Watch a host die and its VMs come back where the plan said."""
+    console = Console(highlight=False, width=150)
+
+    def walk(local: pool.LocalPool) -> int:
+        return demo.show(local, hosts_wanted=hosts, vms_wanted=vms, keep=keep, console=console)
+
+    if keep:
+        raise typer.Exit(_kept(walk))
+    with pool.local_pool(say) as local:
+        code = walk(local)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -85,6 +99,36 @@ def list_command() -> None:
     """The local pools of this user that run now."""
     for folder in runs.alive():
         print(f"{folder.name}  KUBECONFIG={folder / 'kubeconfig'}  logs in {folder / 'logs'}")
+
+
+def _kept(use: Callable[[pool.LocalPool], int], *, port: int | None = None, quorate: bool = True) -> int:
+    """Start a pool, use it, and leave it running in the background if that went well."""
+    found = binaries.ensure(say)
+    holder: list[pool.LocalPool] = []
+
+    def work() -> int:
+        local = pool.LocalPool(runs.claim(), found, say)
+        try:
+            local.start(port=port, quorate=quorate)
+            (local.run.folder / "owner").write_text(str(os.getpid()))
+            code = use(local)
+        except Problem as problem:
+            local.stop()
+            print(f"quorate: {problem}", file=sys.stderr)
+            return 2
+        except BaseException:
+            local.stop()
+            raise
+        if code:
+            local.stop()
+        holder.append(local)
+        return code
+
+    def stay() -> None:
+        background.until_stopped()
+        holder[0].stop()
+
+    return background.in_background(work, stay)
 
 
 def _print_kubeconfig(local: pool.LocalPool) -> None:

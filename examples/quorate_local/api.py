@@ -91,6 +91,24 @@ class Api:
                 return None
             raise
 
+    def delete(self, path: str) -> bool:
+        """DELETE with no grace time; False if there was nothing."""
+        try:
+            self.call("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0})
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def merge(self, path: str, patch: Json) -> Json:
+        """JSON merge patch; the object afterwards."""
+        return self.call("PATCH", path, patch, MERGE)
+
+    def apply(self, path: str, body: Json) -> Json:
+        """Server-side apply, by force."""
+        return self.call("PATCH", f"{path}?fieldManager=quorate-local&force=true", body, APPLY)
+
     def ready(self) -> bool:
         """Whether the server says that it is ready."""
         try:

@@ -173,12 +173,12 @@ def _build_all(cache: Path, missing: list[Program], say: Say, environ: Mapping[s
     free = shutil.disk_usage(cache).free
     if free < SPACE_BYTES:
         raise Problem(
-            f"building needs {SPACE_BYTES / 2**30:.0f} GiB and {cache} has {free / 2**30:.1f}: make room, or set QUORATE_CACHE to a larger disk."
+            f"building needs {SPACE_BYTES / 2**30:.0f} GiB and {cache} has {free / 2**30:.1f}: "
+            "make room, or set QUORATE_CACHE to a larger disk."
         )
     minutes = sum(p.minutes for p in missing)
-    say(
-        f"building {', '.join(p.name for p in missing)} from their Go modules: once, about {max(1, round(minutes))} min on two cores, plus downloads"
-    )
+    names = ", ".join(program.name for program in missing)
+    say(f"building {names} from their Go modules: once, about {max(1, round(minutes))} min on two cores, plus downloads")
     go = gotool.find(cache, say, environ)
     for program in missing:
         folder = module_folder(cache, program.module)

@@ -26,8 +26,9 @@ class ControlPlane:
 
     def client_kubeconfig(self, name: str, *, groups: tuple[str, ...] = (), server: str | None = None) -> Path:
         """A kubeconfig for another client certificate: `groups` as in Kubernetes RBAC, `server` where it is reached elsewhere."""
-        pair = self.ca.issue(f"client-{name}", common_name=name, groups=groups)
-        return api.write_kubeconfig(self.folder / f"{name}.kubeconfig", server or self.server, self.ca.cert, pair)
+        file = name.replace(":", "-")
+        pair = self.ca.issue(file, common_name=name, groups=groups)
+        return api.write_kubeconfig(self.folder / f"{file}.kubeconfig", server or self.server, self.ca.cert, pair)
 
 
 def start(procs: processes.Processes, binaries: Binaries, *, port: int | None = None, extra_names: tuple[str, ...] = ()) -> ControlPlane:
@@ -117,7 +118,6 @@ def _start_controllers(procs: processes.Processes, binaries: Binaries, plane: Co
             f"--root-ca-file={plane.ca.cert}",
             "--leader-elect=false",
             "--secure-port=0",
-            "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,-cloud-node-lifecycle-controller",
             f"--node-monitor-grace-period={NODE_MONITOR_GRACE_SECONDS}s",
             "--node-monitor-period=2s",
             "--kube-api-qps=100",
@@ -134,6 +134,7 @@ def _start_controllers(procs: processes.Processes, binaries: Binaries, plane: Co
         [
             binaries["kwok"],
             f"--kubeconfig={plane.kubeconfig}",
+            f"--config={Path(__file__).with_name('kwok-stages.yaml')}",
             "--manage-all-nodes=false",
             f"--manage-nodes-with-annotation-selector={FAKE_NODE_ANNOTATION}=fake",
             f"--server-address=127.0.0.1:{processes.free_port()}",

@@ -157,7 +157,7 @@ def show(local: pool.LocalPool, *, hosts_wanted: int, vms_wanted: int, keep: boo
         return 1
     summarise(stage)
     if keep:
-        console.print("The pool stays up until Ctrl-C. In another terminal:", highlight=False)
+        console.print("The pool stays up; `.venv/bin/quorate-local down` stops it.", highlight=False)
         console.print(f"  export KUBECONFIG={local.kubeconfig}", highlight=False, soft_wrap=True)
     return 0
 
@@ -230,7 +230,7 @@ def lose_a_host(stage: Stage, vms: tuple[workload.DemoVm, ...]) -> None:
     here = {n for n, host in vm_hosts(local).items() if host == victim.name}
     stage.step(f"{victim.name} stops proving that it is alive: its agent is frozen, while its {len(here)} VMs still run and write")
     stage.run("kubectl", "get", "protectedvms", "-n", workload.NAMESPACE, "--sort-by=.spec.priority", lines=30)
-    local.rack.around.reboot_after_seconds = None
+    local.rack.reboot_after_seconds = None
     frozen_at = time.monotonic()
     victim.pause("pulse")
     stage.note(f"$ kill -STOP <pulse of {victim.name}>")

@@ -115,9 +115,15 @@ def build(go: Go, module: Path, package: str, ldflags: str, target: Path, name: 
 
 def _why(name: str, output: str) -> str:
     if _NO_SPACE.search(output):
-        return f"the disk is full while building {name}: make room (about 9 GiB) or set QUORATE_CACHE, GOCACHE and GOMODCACHE to a larger disk, then run again."
+        return (
+            f"the disk is full while building {name}: make room (about 9 GiB) "
+            "or set QUORATE_CACHE, GOCACHE and GOMODCACHE to a larger disk, then run again."
+        )
     if _NO_NETWORK.search(output):
-        return f"the Go modules of {name} could not be fetched: connect to a network once, or set GOPROXY to one that you can reach, then run again."
+        return (
+            f"the Go modules of {name} could not be fetched: connect to a network once, "
+            "or set GOPROXY to one that you can reach, then run again."
+        )
     last = next((line for line in reversed(output.splitlines()) if " " in line.strip()), "no message")
     return f"building {name} failed: {last.strip()}"
 

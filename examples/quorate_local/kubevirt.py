@@ -11,6 +11,7 @@ from quorate_local.binaries import Binaries
 from quorate_local.control_plane import ControlPlane
 
 NAMESPACE = "kubevirt"
+ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "virt-api", "virt-controller")
 _SUBRESOURCES = "/apis/subresources.kubevirt.io/v1"
 _HOOKS = "/apis/admissionregistration.k8s.io/v1"
 
@@ -28,7 +29,7 @@ _VALIDATING = (
 
 
 def start(procs: processes.Processes, binaries: Binaries, plane: ControlPlane) -> None:
-    """Install KubeVirt and wait until its API answers. Raises Problem."""
+    """Install KubeVirt and start its controllers; `wait` then waits for them. Raises Problem."""
     client = plane.api
     client.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     _apply_crds(client, binaries)
@@ -38,14 +39,16 @@ def start(procs: processes.Processes, binaries: Binaries, plane: ControlPlane) -
     )
     _create_kubevirt(procs, client)
     certificate = plane.ca.issue("virt-api", common_name="virt-api", hosts=("localhost", "127.0.0.1", "virt-api.kubevirt.svc"))
-    virt_api = plane.client_kubeconfig("virt-api", groups=("system:masters",))
+    virt_api = plane.client_kubeconfig(f"system:serviceaccount:{NAMESPACE}:kubevirt-apiserver", groups=("system:masters",))
     port = processes.free_port()
     procs.start("virt-api", _virt_api(binaries, virt_api, certificate, port))
     procs.start("virt-controller", _virt_controller(binaries, plane, certificate))
     _register(client, plane, port)
-    procs.wait_until(
-        lambda: _answers(client), "KubeVirt's API answers", needs=("kube-apiserver", "virt-api", "virt-controller"), deadline_seconds=120
-    )
+
+
+def wait(procs: processes.Processes, plane: ControlPlane) -> None:
+    """Wait until KubeVirt's API answers and its controller leads. Raises Problem."""
+    procs.wait_until(lambda: _answers(plane.api), "KubeVirt's API answers", needs=ALL, deadline_seconds=120)
 
 
 def _apply_crds(client: api.Api, binaries: Binaries) -> None:
@@ -98,9 +101,11 @@ def _virt_api(binaries: Binaries, kubeconfig: object, certificate: pki.KeyPair, 
 
 
 def _virt_controller(binaries: Binaries, plane: ControlPlane, certificate: pki.KeyPair) -> list[str]:
+    # Certificates, but with the names that these service accounts have on a real cluster: admission tells them apart by name.
+    kubeconfig = plane.client_kubeconfig(f"system:serviceaccount:{NAMESPACE}:kubevirt-controller", groups=("system:masters",))
     return [
         str(binaries["virt-controller"]),
-        f"--kubeconfig={plane.client_kubeconfig('virt-controller', groups=('system:masters',))}",
+        f"--kubeconfig={kubeconfig}",
         "--listen=127.0.0.1",
         f"--port={processes.free_port()}",
         f"--prom-cert-file={certificate.cert}",
