@@ -52,7 +52,7 @@ def test_every_manifest_has_a_kind_a_name_and_is_rendered_once(values: tuple[str
         ("webhook.failurePolicy=Maybe", "webhook.failurePolicy"),
         ("webhook.url=http://plain", "webhook.url"),
         ("agent.runDir=/var/lib/quorate", "agent.runDir"),
-        ("webhook.url=https://somewhere", "webhook.caBundle"),
+        ("webhook.url=https://somewhere", "webhook.existingSecret"),
         ("webhook.existingSecret=mine", "webhook.caBundle"),
     ],
 )
