@@ -192,7 +192,7 @@ def _disk(pod: Json) -> str:
     """The file of the VM's disk: by claim where it has one, else by VM name."""
     claims = [v["persistentVolumeClaim"]["claimName"] for v in pod["spec"].get("volumes", []) if "persistentVolumeClaim" in v]
     name = claims[0] if claims else pod["metadata"].get("labels", {}).get("vm.kubevirt.io/name", pod["metadata"]["name"])
-    return f"{pod['metadata']['namespace']}.{name}.disk"
+    return f"{pod['metadata']['namespace']}-{name}.disk"
 
 
 def _grace_left(pod: Json) -> float:
