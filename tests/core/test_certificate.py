@@ -1,0 +1,100 @@
+"""When a silent host is known to be dead: each rule has the case in which it alone forbids the certificate."""
+
+from dataclasses import replace
+
+import pytest
+
+from quorate_core import certificate, slot
+from quorate_core.certificate import Watch
+from quorate_core.licence import Cycle
+from quorate_core.slot import Issued, Slot
+from quorate_core.statement import Phase, Statement
+from quorate_core.timing import FAST, STANDARD
+
+SAID = Statement("h1", 1, 7, 100, bytes(32), Phase.ARMED)
+VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True)
+BLOCK = slot.encode(VICTIM)
+R_S = 59.0
+T_N = 8.0
+
+
+def read(at: float, seconds: float = 0.5) -> Cycle:
+    return Cycle(1, at, at, at + seconds, b"")
+
+
+def watched(
+    seen: Slot | None = VICTIM, block: bytes = BLOCK, before: Watch | None = None, at: float = 0.0, after_gap: bool = False
+) -> Watch:
+    watch = certificate.observe(before, seen, block, read(at), after_gap=after_gap)
+    assert watch is not None
+    return watch
+
+
+def test_the_count_begins_when_the_read_completed_and_ends_when_a_later_one_was_issued() -> None:
+    watch = watched()
+    assert watch.since == 0.5
+    early = certificate.verdict(watch, 1, read(0.5 + R_S - 0.1, seconds=3), None, T_N)
+    assert isinstance(early, str)
+    assert certificate.verdict(watch, 1, read(0.5 + R_S), None, T_N) == Issued(1, 7, R_S, R_S)
+
+
+def test_the_victims_own_timing_counts() -> None:
+    """Row 42."""
+    fast = replace(VICTIM, timing=FAST.values)
+    assert watched(fast, slot.encode(fast)).bound_seconds == 40
+
+
+def test_a_late_write_before_the_certificate_starts_the_count_again() -> None:
+    """Row 10."""
+    moved = replace(VICTIM, statement=replace(SAID, sequence=101))
+    watch = watched(moved, slot.encode(moved), watched(), at=50)
+    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N), str)
+
+
+def test_a_gap_in_the_own_reads_starts_the_count_again() -> None:
+    watch = watched(before=watched(), at=50, after_gap=True)
+    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N), str)
+
+
+def test_a_torn_slot_is_no_change_while_it_stays_torn_the_same_way() -> None:
+    """Row 17."""
+    torn = watched(None, b"torn", watched(), at=2)
+    assert torn.since == 2.5, "that it was torn just now is a sign of life"
+    assert watched(None, b"torn", torn, at=30).since == 2.5
+    assert watched(None, b"torn otherwise", torn, at=30).since == 30.5
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"watchdog_armed": False},
+        {"statement": replace(SAID, phase=Phase.JOINING)},
+        {"statement": replace(SAID, phase=Phase.DISARMED)},
+        {"statement": replace(SAID, phase=Phase.REFUSED)},
+    ],
+    ids=["43 no watchdog", "joining", "disarmed", "refused"],
+)
+def test_a_host_that_no_watchdog_is_bound_to_reset_is_never_certified(changed: dict[str, object]) -> None:
+    seen = replace(VICTIM, **changed)  # type: ignore[arg-type]
+    watch = watched(seen, slot.encode(seen))
+    assert "not armed" in str(certificate.verdict(watch, 1, read(10_000), None, T_N))
+
+
+def test_packets_that_still_arrive_forbid_it() -> None:
+    watch = watched()
+    assert "packets still arrive" in str(certificate.verdict(watch, 1, read(100), 95.0, T_N))
+    assert isinstance(certificate.verdict(watch, 1, read(100), 91.0, T_N), Issued)
+
+
+def test_a_newcomer_in_the_slot_neither_ends_nor_renews_the_count_for_its_armed_predecessor() -> None:
+    """Row 38."""
+    newborn = replace(VICTIM, statement=replace(SAID, incarnation=8, phase=Phase.JOINING))
+    watch = watched(newborn, slot.encode(newborn), watched(), at=30)
+    assert (watch.incarnation, watch.since) == (7, 0.5)
+
+
+def test_a_newcomer_takes_the_place_of_a_predecessor_that_was_never_armed() -> None:
+    joining = replace(VICTIM, statement=replace(SAID, phase=Phase.JOINING))
+    newborn = replace(VICTIM, statement=replace(SAID, incarnation=8))
+    watch = watched(newborn, slot.encode(newborn), watched(joining, slot.encode(joining)), at=30)
+    assert (watch.incarnation, watch.since) == (8, 30.5)
