@@ -7,7 +7,7 @@ VMs that may use every host with free memory share the kind None. This module co
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from quorate_planner.problem import Problem
+from quorate_planner.problem import Problem, ProblemVm
 
 Kind = frozenset[int] | None
 """Hosts, by index, that a VM may be started on; None means that no host with free memory is closed to it."""
@@ -31,6 +31,17 @@ class Tally:
     off: Mapping[Kind, Counts]
     sizes: tuple[int, ...]
 
+    def key(self, vm: ProblemVm) -> tuple[Kind, int, int | None]:
+        """Where a VM of the problem is counted: its kind, size and host."""
+        index = self.index
+        kind = None if vm.allowed is None else _kind(vm.allowed, index, frozenset(i for i, free in enumerate(self.free) if free > 0))
+        return kind, vm.size, None if vm.host is None else index[vm.host]
+
+    @property
+    def index(self) -> dict[str, int]:
+        """The number of each host."""
+        return {name: i for i, name in enumerate(self.names)}
+
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """Every kind that some VM has, None first, in a fixed order."""
@@ -50,8 +61,7 @@ class Tally:
         free = (*self.free[:host], max(0, self.free[host] - size), *self.free[host + 1 :])
         if not protected:
             return replace(self, free=free)
-        index = {name: i for i, name in enumerate(self.names)}
-        kind = _kind(allowed, index, frozenset(i for i, amount in enumerate(self.free) if amount > 0))
+        kind = _kind(allowed, self.index, frozenset(i for i, amount in enumerate(self.free) if amount > 0))
         per_host = list(self.own.get(kind) or ({},) * len(self.names))
         per_host[host] = {**per_host[host], size: per_host[host].get(size, 0) + 1}
         own = {**self.own, kind: tuple(per_host)}

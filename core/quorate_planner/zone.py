@@ -15,19 +15,11 @@ the state is the free memory itself, and the rule may be run anew from what is s
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Sequence
 
 from quorate_planner.bounds import covered, volume_ceiling
+from quorate_planner.chains import Chain, chains, levels
 from quorate_planner.tally import Counts, Tally
-
-Chain = tuple[int, ...]
-"""Block sizes in bytes, rising, each a divisor of the next."""
-
-CHAINS_KEPT = 12
-BEAM = 24
-LEVELS_MOST = 24
-"""Work limits of the search for chains: a chain not looked at costs sharpness, never truth."""
 
 
 def certified(tally: Tally, chain: Chain) -> int:
@@ -82,70 +74,6 @@ def best(tally: Tally, *, enough: int | None = None) -> tuple[Chain, int]:
     return found
 
 
-def levels(chain: Chain, sizes: Iterable[int]) -> dict[int, int]:
-    """The level of each size: that of the smallest block that holds it."""
-    found = {}
-    level = 0
-    for size in sorted(sizes):
-        while chain[level] < size:
-            level += 1
-        found[size] = level
-    return found
-
-
-@lru_cache(maxsize=256)
-def chains(sizes: tuple[int, ...]) -> tuple[Chain, ...]:
-    """Chains worth trying for these sizes (rising), the least rounding first. Depends on nothing but the sizes."""
-    if not sizes:
-        return ((1,),)
-    steps = _representatives(sizes)
-    starts = sorted({-(-size // parts) for size in steps for parts in (1, 2, 3, 4, 6, 8, 12, 16) if -(-size // parts) >= steps[0]})
-    starts = [start for start in starts if start < 2 * steps[0]]
-    complete: dict[Chain, float] = {}
-    beam: list[tuple[float, Chain, int]] = []
-    for start in starts:
-        covers = _covers(steps, 0, start)
-        beam.append((_loss(steps, 0, covers, start), (start,), covers))
-    while beam:
-        beam = sorted(beam)[: BEAM * 4]
-        longer: dict[Chain, tuple[float, Chain, int]] = {}
-        for loss, chain, done in beam:
-            if done == len(steps):
-                complete[chain] = loss
-                continue
-            for target in steps[done:]:
-                block = -(-target // chain[-1]) * chain[-1]
-                covers = _covers(steps, done, block)
-                longer[(*chain, block)] = (loss + _loss(steps, done, covers, block), (*chain, block), covers)
-        beam = list(longer.values())
-    ranked = sorted(complete, key=lambda chain: (round(complete[chain], 6), len(chain), chain))
-    kept = ranked[:CHAINS_KEPT]
-    for size in steps:  # one size may carry most of the load: keep the chain that rounds it least
-        kept.append(min(ranked, key=lambda chain: (chain[levels(chain, (size,))[size]], ranked.index(chain))))
-    return tuple(dict.fromkeys(kept))
-
-
-def _representatives(sizes: Sequence[int]) -> Sequence[int]:
-    """The sizes, or, when there are very many, some of them: the others are rounded up to the next."""
-    if len(sizes) <= LEVELS_MOST:
-        return sizes
-    chosen = [sizes[-1]]
-    for at in range(1, LEVELS_MOST):
-        limit = sizes[-1] * (sizes[0] / sizes[-1]) ** (at / LEVELS_MOST)
-        chosen.append(max((s for s in sizes if s <= limit), default=sizes[0]))
-    return sorted({*chosen, sizes[0]})
-
-
-def _covers(steps: Sequence[int], done: int, block: int) -> int:
-    while done < len(steps) and steps[done] <= block:
-        done += 1
-    return done
-
-
-def _loss(steps: Sequence[int], start: int, end: int, block: int) -> float:
-    return sum(block / steps[at] - 1 for at in range(start, end))
-
-
 class Placing:
     """Hosts during a restart: what is left on each, in blocks and in bytes. Mutable, lives for one decision.
 
@@ -179,6 +107,10 @@ class Placing:
         self._blocks[i] = max(0, min(self._blocks[i] - rounded, self._free[i]))
         self._sort_in(i)
         return self._names[i]
+
+    def left(self) -> dict[str, int]:
+        """The memory left in blocks, by host: what the rule goes on with."""
+        return dict(zip(self._names, self._blocks, strict=True))
 
     def _by_rule(self, level: int, allowed: Collection[str] | None) -> int | None:
         taken, free, names = self._taken, self._free, self._names

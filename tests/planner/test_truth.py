@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from quorate_core.facts import Snapshot
 from quorate_planner import Problem, ProblemHost, holds, plan, plan_problem, restart_targets, start_hosts
+from quorate_planner.chains import chains, levels
 from quorate_planner.tally import count
-from quorate_planner.zone import certified, chains, levels
+from quorate_planner.zone import certified
 
 from .oracle import tolerates
 from .pools import problems, snapshot_of
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=1000, deadline=None, derandomize=True)
 @given(problems())
 def test_the_bracket_contains_the_truth(problem: Problem) -> None:
     plan = plan_problem(problem)
@@ -29,7 +30,7 @@ def test_the_bracket_contains_the_truth(problem: Problem) -> None:
         assert not tolerates(problem, 0)
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(problems())
 def test_the_witness_is_a_set_of_failures_that_no_placement_survives(problem: Problem) -> None:
     plan = plan_problem(problem)

@@ -1,0 +1,62 @@
+"""A plan that can be carried elsewhere: memory cut into zones, each VM bound to one, and the number of failures they survive.
+
+A *chain zone* keeps the zone rule with its block sizes; an *any zone* takes a VM wherever it has room. Each zone answers for its own VMs
+with its own memory, so zones never disturb each other. `follow` is the rule that runs when hosts fail; it is the one the numbers are about.
+`verify` checks a certificate without any of this code.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from quorate_planner.chains import Chain
+from quorate_planner.problem import ProblemVm
+from quorate_planner.zone import Placing
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """`memory[host]` bytes kept for the VMs bound to this zone. `chain` None: an any zone."""
+
+    memory: Mapping[str, int]
+    chain: Chain | None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The VMs of `bind` survive `failures` further failures, each in its zone."""
+
+    failures: int
+    zones: tuple[Zone, ...]
+    bind: Mapping[str, int]
+
+
+def certificate_json(certificate: Certificate) -> dict[str, Any]:
+    """The form that is written to a file: `{"k", "zones": [{"kind", "D", "z"}], "bind"}`."""
+    return {
+        "k": certificate.failures,
+        "zones": [
+            {"kind": "any", "z": dict(zone.memory)}
+            if zone.chain is None
+            else {"kind": "chain", "D": list(zone.chain), "z": dict(zone.memory)}
+            for zone in certificate.zones
+        ],
+        "bind": dict(certificate.bind),
+    }
+
+
+def follow(certificate: Certificate, survivors: Collection[str], vms: Sequence[ProblemVm]) -> tuple[dict[str, str | None], Certificate]:
+    """Where those VMs restart, in the given order, and what the zones keep afterwards.
+
+    None for a VM that the certificate does not know, or whose zone has no room: which cannot be within `failures`.
+    The certificate returned counts the hosts that are gone as failures, so that it can be followed again.
+    """
+    hosts = sorted(survivors)
+    gone = {host for zone in certificate.zones for host in zone.memory} - set(survivors)
+    placings = [Placing(zone.chain or (1,), hosts, [zone.memory.get(host, 0) for host in hosts]) for zone in certificate.zones]
+    targets: dict[str, str | None] = {}
+    for vm in vms:
+        at = certificate.bind.get(vm.name)
+        targets[vm.name] = None if at is None else placings[at].place(vm.size, vm.allowed)
+    zones = tuple(replace(zone, memory=placing.left()) for zone, placing in zip(certificate.zones, placings, strict=True))
+    return targets, replace(certificate, failures=certificate.failures - len(gone), zones=zones)

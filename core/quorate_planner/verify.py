@@ -1,0 +1,108 @@
+"""Is this certificate true? A page of integer arithmetic that shares no code with the search, written to be read by a sceptic.
+
+A certificate cuts the free memory of each host into zones and binds each protected VM to one zone. It claims: whichever k hosts
+fail (a failure domain counts as one), in whatever order or at once, every VM of a failed host finds room in its zone, and so do the VMs
+that wait now. It is true if:
+
+1. no host's zones together exceed its free memory;
+2. each VM is bound to one zone, and may run on every host where that zone has memory;
+3. *chain zone*, blocks D1 | D2 | ... | Dm, memory in whole D1: for every block size D, with `room` = memory // D and `load` = the VMs of
+   the zone on that host that need a block of D or larger, counted in D: the k largest (room + load) <= sum of room - load that waits;
+4. *any zone*: for every VM size s in it, with `room` = max(0, memory - s + 1) and `load` = bytes of the zone's VMs on that host:
+   the k largest (room + load) <= sum of room - load that waits + s - 1.
+
+Why that is enough is proven in `docs/planner.md`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+
+def objections(problem: bytes | str, certificate: bytes | str) -> list[str]:
+    """What is wrong with the certificate (JSON) for the problem (JSON), in words; empty means that the claim is proven."""
+    try:
+        return _objections(json.loads(problem), json.loads(certificate))
+    except (ValueError, RecursionError) as error:
+        return [f"not JSON: {error}"]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        return [f"not in the form of a problem and a certificate: {type(error).__name__} {error}"]
+
+
+def _objections(problem: Mapping[str, Any], certificate: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    free = {host["name"]: _whole(host["free"]) for host in problem["hosts"]}
+    group = {host["name"]: ("domain", host["domain"]) if host.get("domain") else ("host", host["name"]) for host in problem["hosts"]}
+    vms = {vm["name"]: vm for vm in problem["vms"]}
+    k, zones, bind = _whole(certificate["k"]), certificate["zones"], certificate["bind"]
+    if len(free) != len(problem["hosts"]) or len(vms) != len(problem["vms"]):
+        return ["the problem names a host or a VM twice"]
+    if not 0 <= k <= len(free):
+        return [f"k is {k}, with {len(free)} hosts"]
+
+    for at, zone in enumerate(zones):  # 0. the zones themselves
+        for name, memory in zone["z"].items():
+            if name not in free or _whole(memory) < 0:
+                return [f"zone {at}: {memory} bytes on {name}: no such host, or negative"]
+    for name in free:  # 1. memory
+        kept = sum(zone["z"].get(name, 0) for zone in zones)
+        if kept > free[name]:
+            found.append(f"host {name}: its zones keep {kept} bytes, {kept - free[name]} more than it has free")
+    for name in {*vms, *bind}:  # 2. binding
+        if name not in vms or name not in bind or not 0 <= _whole(bind[name]) < len(zones):
+            found.append(f"VM {name}: unknown, or not bound to a zone")
+            continue
+        carriers = {host for host, memory in zones[bind[name]]["z"].items() if memory > 0}
+        allowed = vms[name].get("allowed")
+        if allowed is not None and not carriers <= set(allowed):
+            found.append(f"VM {name}: its zone has memory on {min(carriers - set(allowed))}, where it may not run")
+    if found:
+        return found
+
+    def check(at: int, what: str, room: Mapping[str, int], load: Callable[[int], int], more: int) -> None:
+        value: dict[Any, int] = {}
+        waits = 0
+        for name, memory in room.items():
+            value[group[name]] = value.get(group[name], 0) + memory
+        for name, vm in vms.items():
+            if bind[name] == at and vm.get("host") is None:
+                waits += load(_whole(vm["size"]))
+            elif bind[name] == at:
+                value[group[vm["host"]]] += load(_whole(vm["size"]))
+        worst, budget = sum(sorted(value.values(), reverse=True)[:k]), sum(room.values()) - waits + more
+        if worst > budget:
+            found.append(f"zone {at}, {what}: {k} failures can cost {worst}, {budget} is there")
+
+    for at, zone in enumerate(zones):
+        sizes = sorted({_whole(vm["size"]) for name, vm in vms.items() if bind[name] == at})
+        kept = {name: zone["z"].get(name, 0) for name in free}
+        if zone["kind"] == "chain":  # 3.
+            blocks = [_whole(block) for block in zone["D"]]
+            if not blocks or blocks[0] < 1 or any(large <= small or large % small for small, large in pairwise(blocks)):
+                found.append(f"zone {at}: {blocks} is not a chain of sizes that rise and divide each other")
+            elif any(memory % blocks[0] for memory in kept.values()):
+                found.append(f"zone {at}: its memory is not in whole blocks of {blocks[0]} bytes")
+            elif sizes and sizes[-1] > blocks[-1]:
+                found.append(f"zone {at}: a VM of {sizes[-1]} bytes is larger than its largest block")
+            else:
+                for block in blocks:
+
+                    def in_blocks(size: int, block: int = block, blocks: list[int] = blocks) -> int:
+                        needed = min(b for b in blocks if b >= size)
+                        return needed // block if needed >= block else 0
+
+                    check(at, f"blocks of {block} bytes", {name: memory // block for name, memory in kept.items()}, in_blocks, 0)
+        elif zone["kind"] == "any":  # 4.
+            for size in sizes:
+                room = {name: max(0, memory - size + 1) for name, memory in kept.items()}
+                check(at, f"VMs of {size} bytes", room, lambda bytes_: bytes_, size - 1)
+        else:
+            found.append(f"zone {at}: there is no kind {zone['kind']!r}")
+    return found
+
+
+def _whole(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{number!r} is not a whole number")
+    return number
