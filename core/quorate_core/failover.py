@@ -88,6 +88,7 @@ class _Step:
         self._dead = {f.host for f in failovers if f.host_returned_at is None}
         self._taken: dict[str, int] = {}
         self._sent: dict[str, str] = {}
+        self._called: set[str] = set()
         self._vms = {vm.key: vm for vm in seen.snapshot.vms}
         self._pods: dict[str, list[LauncherPod]] = {}
         for pod in seen.pods:
@@ -153,12 +154,16 @@ class _Step:
             self.actions.append(DiscardPod(r.vm, pod.name, pod.uid))
 
     def call_up(self) -> None:
-        """Say whose turn it is: a group is due when every VM of the groups before it is settled."""
+        """Say whose turn it is: a group's, when every VM of the groups before it is settled.
+
+        It is said anew each step: a host that fails later may bring VMs that go before those already called.
+        """
         groups: dict[_ORDER, list[tuple[Failover, Restart]]] = {}
         for f, r in self._queue():
             groups.setdefault(self._group_of(r), []).append((f, r))
         for members in groups.values():
             for f, r in members:
+                self._called.add(r.vm)
                 if r.due_at is None:
                     self._set(f, r, due_at=self.now)
             if not all(self._settled(self._now(f, r)) for f, r in members):
@@ -173,7 +178,7 @@ class _Step:
             if f.stage is Stage.PREPARING or self._host(f).standing is Standing.DOUBT:
                 continue
             if r.stage is RestartStage.WAITING:
-                if f.hold is Hold.ABSENT and r.due_at is None:
+                if f.hold is Hold.ABSENT and r.vm not in self._called:
                     continue
                 self._set(f, r, stage=RestartStage.RELEASED, released_at=self.now)
             self._delete(f, [p for p in self._old_pods(f) if p.vm == r.vm])
@@ -190,9 +195,8 @@ class _Step:
             if r.stage is RestartStage.PLACED and r.host is not None and not any(p.host or p.gated for p in self._new_pods(r)):
                 self._send(r, r.host)
         for f, r in self._queue():
-            if r.due_at is None or r.stage not in (RestartStage.RELEASED, RestartStage.PLACED, RestartStage.BLOCKED):
-                continue
-            if self._old_left(r):
+            may_go = r.vm in self._called and r.stage in (RestartStage.RELEASED, RestartStage.BLOCKED)
+            if not (may_go or r.stage is RestartStage.PLACED) or self._old_left(r):
                 continue
             pods = self._new_pods(r)
             gated = next((p for p in pods if p.gated), None)
