@@ -71,15 +71,13 @@ def apply(cluster: Any, document: dict[str, Any], *options: str, check: bool = T
     return said
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stored(cluster: Any) -> Iterator[None]:
     """One object of each kind, as it should be."""
-    for document in (POOL, HOST, VM, FAILOVER):
-        apply(cluster, document)
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": [POOL, HOST, VM, FAILOVER]})
+    cluster.kubectl("apply", *AS_CONTROLLER, "-f", "-", stdin=everything)
     yield
-    for document in (FAILOVER, VM, HOST, POOL):
-        namespace = ["-n", document["metadata"]["namespace"]] if "namespace" in document["metadata"] else []
-        cluster.kubectl("delete", *AS_CONTROLLER, "--ignore-not-found", *namespace, document["kind"], document["metadata"]["name"])
+    cluster.kubectl("delete", *AS_CONTROLLER, "--ignore-not-found", "-f", "-", stdin=everything)
 
 
 @pytest.mark.parametrize(
