@@ -28,15 +28,15 @@ HOST_GIB = 16
 def armed(cluster: LocalPool) -> Iterator[LocalPool]:
     """Four light hosts of 16 GiB in an armed pool that tolerates one failure, and two replicas that answer admission requests."""
     cluster.light_hosts(HOSTS, memory=f"{HOST_GIB}Gi", prefix=POOL, labels=LABEL)
-    cluster.start_controller("admission-a")
-    cluster.start_controller("admission-b")
+    cluster.start_controller("controller-a")
+    cluster.start_controller("controller-b")
     spec = {"hostSelector": {"matchLabels": LABEL}, "heartbeat": {"storage": {"devicePath": str(cluster.heartbeat_disk)}}}
     apply(cluster, {"apiVersion": "quorate.dev/v1alpha1", "kind": "HAPool", "metadata": {"name": POOL}, "spec": spec})
     cluster.eventually(lambda: phase(cluster) == "Armed", f"pool {POOL} is armed", deadline_seconds=120)
     yield cluster
     cluster.kubectl("delete", "hapool", POOL, "--wait=false")
-    cluster.stop_controller("admission-a")
-    cluster.stop_controller("admission-b")
+    cluster.kill_controller("controller-a")
+    cluster.kill_controller("controller-b")
     cluster.light_hosts_gone(POOL)
 
 
@@ -147,11 +147,14 @@ def test_of_200_concurrent_starts_exactly_what_a_plan_covers_is_admitted(armed: 
 
     async def start(api: Kube) -> list[str | None]:
         async def one(name: str) -> str | None:
-            try:
-                await api.merge(kube.VMS, name, {"spec": {"runStrategy": "Always"}}, place)
-            except kube.Refused as error:
-                return str(error)
-            return None
+            while True:
+                try:
+                    await api.merge(kube.VMS, name, {"spec": {"runStrategy": "Always"}}, place)
+                except kube.Refused as error:
+                    if "try again" not in str(error):  # a busy machine may not answer all within the budget
+                        return str(error)
+                else:
+                    return None
 
         return list(await asyncio.gather(*(one(name) for name in names)))
 

@@ -81,7 +81,8 @@ class Batch:
             rounds += 1
             held = await self._ledgers.read()
             scene = await self._look()
-            settled = settle([w.request for w in waiting], scene, {pool: h.ledger for pool, h in held.items()})
+            # In a thread: the event loop also answers pods and, in the leader, renews the lease.
+            settled = await asyncio.to_thread(settle, [w.request for w in waiting], scene, {pool: h.ledger for pool, h in held.items()})
             lost = set()
             for pool, ledger in settled.ledgers.items():
                 was = held.get(pool, Held())

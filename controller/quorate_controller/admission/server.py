@@ -67,7 +67,7 @@ async def serve_admission(api: Kube, settings: Settings) -> None:
     """Answer admission requests until cancelled. Raises `OSError` when the port is taken or the certificate cannot be read."""
 
     async def look() -> Scene:
-        return Scene(await observe(api))
+        return await asyncio.to_thread(Scene, await observe(api))
 
     ledgers = KubeLedgers(api, settings.namespace)
     batch = Batch(look, ledgers)
