@@ -1,5 +1,8 @@
 """Deployment and DaemonSet: the processes that exist, started with options they have, with no more rights than they need."""
 
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -27,6 +30,18 @@ def test_the_controller_is_started_with_options_it_has(values: tuple[str, ...], 
     assert read.webhook == ("webhook" in ports)
     if read.webhook:
         assert read.webhook_port == ports["webhook"]
+
+
+@pytest.mark.parametrize("name", ["keeper", "pulse", "report"])
+def test_each_agent_process_is_started_with_options_it_has(name: str) -> None:
+    container = containers("DaemonSet")[name]
+    known = subprocess.run(
+        [sys.executable, "-m", f"quorate_agent.{name}", "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    for argument in container["command"][1:]:
+        assert re.search(rf"{argument.split('=')[0]}\b", known.stdout), argument
+    variables = {variable["name"] for variable in container.get("env", [])}
+    assert set(re.findall(r"\$\((\w+)\)", " ".join(container["command"]))) <= variables
 
 
 def test_two_replicas_stand_by_and_prefer_different_hosts() -> None:
