@@ -84,7 +84,7 @@ def test_under_licence_no_pet_follows_the_latest_deadline_given(events: list[Eve
     state, now, latest = OPEN, 0.0, None
     for event in events:
         now += event.now  # the drawn number is a step in time
-        if isinstance(event, DeadlineGiven) or isinstance(event, Released):
+        if isinstance(event, DeadlineGiven | Released):
             event = replace(event, now=now)
         else:
             event = Tick(now)

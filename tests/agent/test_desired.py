@@ -1,0 +1,117 @@
+"""What report makes of the API's objects: the configuration of pulse, or one sentence that names what is missing."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from quorate_agent import wire
+from quorate_agent.report import desired
+from quorate_api.hahost import HAHost
+from quorate_api.hapool import HAPool
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = b"k" * 32
+UID = "5f0c1f3e-0000-4000-8000-000000000001"
+
+
+def pool(uid: str | None = UID, **spec: Any) -> HAPool:
+    heartbeat = {"storage": {"devicePath": "/dev/shared"}}
+    return HAPool.model_validate({"metadata": {"name": "p", "uid": uid}, "spec": {"heartbeat": heartbeat, **spec}})
+
+
+def host(name: str, slot: int | None = 0, address: str | None = "10.0.0.1", of: str = "p", phase: str | None = None) -> HAHost:
+    status = {"slot": slot, "address": address, "phase": phase}
+    return HAHost.model_validate({"metadata": {"name": name}, "spec": {"pool": of}, "status": status})
+
+
+HOSTS = [
+    host("a"),
+    host("b", 1, "10.0.0.2"),
+    host("c", 2, "10.0.0.3", phase="Maintenance"),
+    host("x", 0, "10.0.0.9", of="other"),
+    host("n", None, None),
+]
+
+
+def configured(
+    pool_object: HAPool, hosts: list[HAHost] = HOSTS, key: bytes | None = KEY, me: str = "a"
+) -> wire.PulseConfig | desired.Unready:
+    return desired.configuration(me, pool_object, hosts, key, NOW)
+
+
+def test_the_members_are_the_hosts_of_this_pool_that_have_a_slot_and_those_in_maintenance_are_excluded() -> None:
+    config = configured(pool())
+    assert isinstance(config, wire.PulseConfig)
+    assert [(m.host, m.slot, m.address, m.excluded) for m in config.members] == [
+        ("a", 0, "10.0.0.1", False), ("b", 1, "10.0.0.2", False), ("c", 2, "10.0.0.3", True),
+    ]  # fmt: skip
+    assert (config.licence_seconds, config.watchdog_seconds) == (20, 8)
+    assert wire.PulseConfig.from_json(config.to_json()) == config
+
+
+def test_profile_and_timing_set_the_two_inputs() -> None:
+    heartbeat = {"storage": {"devicePath": "/dev/shared"}}
+    fast = configured(pool(heartbeat={**heartbeat, "profile": "Fast"}))
+    own = configured(pool(heartbeat={**heartbeat, "timing": {"licenceSeconds": 6, "watchdogSeconds": 2}}))
+    assert isinstance(fast, wire.PulseConfig)
+    assert isinstance(own, wire.PulseConfig)
+    assert (fast.licence_seconds, fast.watchdog_seconds, own.licence_seconds, own.watchdog_seconds) == (12, 5, 6, 2)
+
+
+@pytest.mark.parametrize(
+    ("wish", "enabled"),
+    [
+        ({}, True),
+        ({"enabled": False}, False),
+        ({"pausedUntil": NOW + timedelta(minutes=1)}, False),
+        ({"pausedUntil": NOW - timedelta(minutes=1)}, True),
+    ],
+    ids=["enabled", "disabled", "paused", "pause is over"],
+)
+def test_a_pool_is_disarmed_while_it_is_disabled_or_paused(wish: dict[str, Any], enabled: bool) -> None:
+    config = configured(pool(**wish))
+    assert isinstance(config, wire.PulseConfig)
+    assert config.enabled is enabled
+    assert bool(config.disabled_reason) is not enabled
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (configured(pool(), key=None), "Secret quorate-heartbeat: it is missing"),
+        (configured(pool(), key=b"short"), "`key` has 5 bytes"),
+        (configured(pool(), me="n"), "HAHost n: the controller has not yet given it a slot"),
+        (configured(pool(uid=None)), "HAPool p: it has no uid"),
+        (configured(pool(), [host("a"), host("b", 0, "10.0.0.2")]), "a slot appears twice"),
+    ],
+    ids=["no secret", "short key", "no slot", "no uid", "slot twice"],
+)
+def test_what_is_missing_is_named_by_object_and_field(found: wire.PulseConfig | desired.Unready, words: str) -> None:
+    assert isinstance(found, desired.Unready)
+    assert words in found.why
+
+
+GOOD = configured(pool())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('"port": 6940', '"port": 0'), "port: 0 is not within"),
+        (('"port": 6940', '"port": "x"'), "port: 'x' is not a int"),
+        (('"slot": 0', '"slot": 64'), "slot 64 is not within"),
+        (('"10.0.0.1"', '"not an address"'), "members[0].address"),
+        (('"version": 1', '"version": 2'), "version 2; this agent speaks version 1"),
+        (('"licenceSeconds": 20.0', '"licenceSeconds": 1'), "too short"),
+        (("{", ""), "not JSON"),
+    ],
+    ids=["port", "port type", "slot", "address", "version", "timing", "cut"],
+)
+def test_a_bad_config_file_is_refused_by_field(change: tuple[str, str], words: str) -> None:
+    assert isinstance(GOOD, wire.PulseConfig)
+    text = GOOD.to_json()
+    assert change[0] in text
+    with pytest.raises(wire.BadMessage) as error:
+        wire.PulseConfig.from_json(text.replace(*change, 1))
+    assert words in str(error.value)
