@@ -26,10 +26,11 @@ AWAY = frozenset({HostPhase.LOST, HostPhase.EVICTED, HostPhase.FENCED, HostPhase
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Where a host stands and, if it is certified dead, by which certificate."""
+    """Where a host stands, if it is certified dead by which certificate, and why, in one sentence."""
 
     phase: HostPhase
     certificate: Certificate | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def host_status(host: HAHost, view: PoolView, slot: int | None, address: str | N
     if slot is None:
         ready = _Said("Ready", "False", "NoSlot", "all 64 slots of the heartbeat disk are taken: a pool has at most 64 hosts")
     elif phase is not HostPhase.LIVE:
-        ready = _Said("Ready", "False", phase.value, _not_live(host, phase, known))
+        ready = _Said("Ready", "False", phase.value, _not_live(host, phase, known, verdict.why if verdict is not None else ""))
     return HAHostStatus(
         phase=phase,
         observed_generation=host.metadata.generation,
@@ -187,9 +188,9 @@ def _armed_condition(view: PoolView, phase: PoolPhase, now: datetime) -> _Said:
             why = f"paused until {until:%Y-%m-%dT%H:%M:%SZ}" if paused and until is not None else "spec.enabled is false"
             return _Said("Armed", "False", "Paused" if paused else phase.value, f"{why}; {numbers}")
         case PoolPhase.ARMING:
-            return _Said(
-                "Armed", "False", "Arming", (numbers + _behind(view)) if view.hosts else "no Node is selected by spec.hostSelector"
-            )
+            selected = view.snapshot is not None and view.snapshot.hosts
+            nobody = "its HAHosts are being created" if selected else "no Node is selected by spec.hostSelector"
+            return _Said("Armed", "False", "Arming", numbers + _behind(view) if view.hosts else nobody)
 
 
 def _behind(view: PoolView) -> str:
@@ -251,7 +252,9 @@ def _witness(plan: Plan | None) -> Witness | None:
     return Witness(failed_hosts=list(found.failed_hosts[:64]), unplaceable=list(found.unplaceable[:16]), reason=found.reason[:1024])
 
 
-def _not_live(host: HAHost, phase: HostPhase, known: Host | None) -> str:
+def _not_live(host: HAHost, phase: HostPhase, known: Host | None, why: str) -> str:
+    if why:
+        return why
     match phase:
         case HostPhase.JOINING:
             return f"not armed yet: {_missing(host.status.agent)}"

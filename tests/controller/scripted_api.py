@@ -13,10 +13,14 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
+from quorate_controller import kube
 from quorate_controller.kube import Kube
 
 Json = dict[str, Any]
 Script = Callable[[web.Request], web.StreamResponse | None]
+
+
+PLURALS = {r.plural for r in vars(kube).values() if isinstance(r, kube.Resource)}
 
 
 class ScriptedApi:
@@ -56,11 +60,11 @@ class ScriptedApi:
     @asynccontextmanager
     async def client(self, **arguments: Any) -> AsyncIterator[Kube]:
         """A connection to it."""
-        kube = Kube(ApiClient(Configuration(host=self.url)), **arguments)
+        client = Kube(ApiClient(Configuration(host=self.url)), **arguments)
         try:
-            yield kube
+            yield client
         finally:
-            await kube.close()
+            await client.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
@@ -95,9 +99,11 @@ class ScriptedApi:
                 return web.json_response(self.put(path, merged(current, body) if request.method == "PATCH" else body))
 
     def _list(self, path: str, request: web.Request) -> web.StreamResponse:
-        found = [obj for key, obj in sorted(self.objects.items()) if key.rpartition("/")[0] == path]
-        if not found and path.rpartition("/")[0] not in {"/api/v1", ""} and "/" in path.removeprefix("/api"):
+        """A collection, of all namespaces too. A path that ends in an object's name is not one."""
+        group, _, plural = path.rpartition("/")
+        if plural not in PLURALS:
             return status(404, "NotFound", "not found")
+        found = [obj for key, obj in sorted(self.objects.items()) if key.startswith(f"{group}/") and key.split("/")[-2] == plural]
         limit, start = int(request.query.get("limit", "500")), int(request.query.get("continue") or 0)
         more = str(start + limit) if start + limit < len(found) else ""
         return web.json_response({"kind": "List", "metadata": {"continue": more}, "items": found[start : start + limit]})
