@@ -114,7 +114,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
         fresh = replace(heart, config=config, claim=None, claimed=False, peers={}, dead={}, issued=(), disk_problem="not read yet")
         return replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), ()
     if heart.deadline is None:
-        return replace(heart, config=config), ()
+        return _without_strangers(replace(heart, config=config), old), ()
     if member is None or member.slot != was.slot or config.pool_id != old.pool_id:
         why = "is not in its pool" if member is None else "has another slot or pool"
         return heart, (Say(f"{heart.host} {why} by the new configuration; while armed it keeps the old one", loud=True),)
@@ -123,8 +123,19 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
     if config.timing != old.timing and config != old:
         # A longer licence than the published one would break the promise to the observers.
         actions = (Say(f"{heart.host}: new timing takes effect when the pool has been disarmed and armed again", loud=True),)
-    gone = set(heart.peers) - {m.slot for m in kept.members}
-    return replace(heart, config=kept, peers={i: p for i, p in heart.peers.items() if i not in gone}), actions
+    return _without_strangers(replace(heart, config=kept), old), actions
+
+
+def _without_strangers(heart: Heart, old: pool.PoolConfig) -> Heart:
+    """Forget what was known of slots that have no owner any more, or another one: it would be told of the wrong host."""
+    now = heart.config.members if heart.config else ()
+    same = {m.slot for m in now if (was := old.member_at(m.slot)) is not None and was.host == m.host}
+    return replace(
+        heart,
+        peers={index: peer for index, peer in heart.peers.items() if index in same},
+        dead={index: lives for index, lives in heart.dead.items() if index in same},
+        issued=tuple(c for c in heart.issued if c.slot in same),
+    )
 
 
 def _heard(heart: Heart, now: float, said: Statement) -> tuple[Heart, tuple[Action, ...]]:

@@ -7,6 +7,7 @@ written per heartbeat: on change, and every half minute.
 import argparse
 import asyncio
 import os
+import random
 import signal
 import sys
 from contextlib import suppress
@@ -26,6 +27,7 @@ from quorate_api.hahost import AgentReport
 _LOOK_EVERY_SECONDS = 5.0
 _WRITE_EVERY_SECONDS = 30.0
 _WRITE_AT_MOST_EVERY_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 8.0
 
 _ARMED = prometheus_client.Gauge("quorate_agent_armed", "1 while this host is armed.")
 _FAILURES = prometheus_client.Counter("quorate_agent_api_failures", "Requests that the API server did not answer.")
@@ -75,10 +77,10 @@ class Report:
             self._voice.say(f"pool {wanted.pool}: {len(wanted.members)} members, {'enabled' if wanted.enabled else wanted.disabled_reason}")
 
     async def _write(self) -> None:
-        written: dict[str, Any] = {}
+        failures = 0
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ear.changed.wait(), _WRITE_EVERY_SECONDS if written else _WRITE_AT_MOST_EVERY_SECONDS)
+                await asyncio.wait_for(self._ear.changed.wait(), _WRITE_AT_MOST_EVERY_SECONDS if failures else _WRITE_EVERY_SECONDS)
             self._ear.changed.clear()
             try:
                 agent = self._agent()
@@ -88,13 +90,16 @@ class Report:
                 continue
             try:
                 await self._api.tell(self._host, agent)
-                written = agent
+                failures = 0
                 self._say("state", "")
             except NoAnswer as error:
                 _FAILURES.inc()
-                written = {}
+                failures += 1
                 self._say("state", str(error))
-            await asyncio.sleep(_WRITE_AT_MOST_EVERY_SECONDS)
+            # An ailing API server is asked less and less often, at random moments, but a certificate never waits long.
+            await asyncio.sleep(
+                _WRITE_AT_MOST_EVERY_SECONDS + random.uniform(0, min(2.0**failures, _LONGEST_PAUSE_SECONDS) if failures else 0)
+            )
 
     def _agent(self) -> dict[str, Any]:
         heard = self._ear.state
