@@ -4,6 +4,7 @@ A conflict means that the cluster has moved on: the action is dropped, and the n
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -21,9 +22,21 @@ log = logging.getLogger(__name__)
 TAINT_VALUE = "nodeshutdown"
 
 
-async def perform(turn: Turn, actions: Sequence[Action]) -> None:
-    """Do them all; one that cannot be done now stops no other. Raises `kube.Unavailable` when the API server is away."""
+USE_BY_SECONDS = 10.0
+"""How old the look may be on which a forced deletion rests. Shorter than any boot, so that a leader that was suspended in between
+never deletes by force on a host that is back."""
+
+
+async def perform(turn: Turn, actions: Sequence[Action], looked_at_seconds: float) -> None:
+    """Do them all; one that cannot be done now stops no other. `looked_at_seconds` is the monotonic time of the look they rest on.
+
+    Raises `kube.Unavailable` when the API server is away.
+    """
     for action in actions:
+        age = time.monotonic() - looked_at_seconds
+        if isinstance(action, DeletePod) and action.force and age > USE_BY_SECONDS:
+            log.warning("%s: not done: it rests on a look %.0f s ago (limit %.0f s); looking again", action, age, USE_BY_SECONDS)
+            return
         try:
             await _one(turn, action)
         except (kube.Conflict, kube.Missing) as error:

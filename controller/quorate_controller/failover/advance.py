@@ -6,6 +6,7 @@ and does nothing. What is done is asked for again by the next turn until it is s
 
 import asyncio
 import logging
+import time
 
 from quorate_api.failover import Failover
 from quorate_api.hahost import HAHost
@@ -60,6 +61,7 @@ async def _pool(turn: Turn, pool: HAPool) -> bool:
     snapshot = turn.snapshots.get(name)
     if snapshot is None:
         raise BadInput(f"HAPool {name}", "", "its hosts and VMs cannot be read, so its failovers wait")
+    looked_at_seconds = time.monotonic()
     seen = await sight.look(turn, snapshot, open_)
     after, actions = await asyncio.to_thread(workflow.step, open_, seen, restart_targets)
     for state in after:
@@ -67,7 +69,7 @@ async def _pool(turn: Turn, pool: HAPool) -> bool:
         status = records.status_of(state, before.status, seen).to_json()
         if status != before.status.to_json():
             await turn.kube.replace_status(kube.FAILOVERS, {**objects[state.name], "status": status})
-    await actuate.perform(turn, actions)
+    await actuate.perform(turn, actions, looked_at_seconds)
     await _forget(turn, [objects[state.name] for state in states if state.finished])
     return any(state.stage is not Stage.COMPLETED for state in after)
 

@@ -21,7 +21,7 @@ def judge(pool: HAPool, hosts: Sequence[HAHost], failovers: Sequence[Failover], 
     found = verdicts(pool, hosts)
     before = {host.metadata.name: host.status.certificate for host in hosts}
     return {
-        name: statuses.Verdict(verdict.phase, certificate_of(verdict.certificate) if verdict.certificate else before[name])
+        name: statuses.Verdict(verdict.phase, certificate_of(verdict.certificate) if verdict.certificate else before[name], verdict.why)
         for name, verdict in found.items()
     }
 
