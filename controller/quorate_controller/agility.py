@@ -5,6 +5,7 @@ translate.py's business. What the planner cannot count (devices, hugepages, dedi
 agile rather than optimistically planned. Networks that only some hosts have are seen through node selectors only.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,28 @@ class Disks:
         return cls(claims, {pv["metadata"]["name"]: pv for pv in pvs})
 
 
+class Hosts:
+    """The hosts of a pool, with what thousands of VMs ask of them worked out once."""
+
+    def __init__(self, nodes: Sequence[Json]) -> None:
+        self.nodes = tuple(nodes)
+        self.names = frozenset(node["metadata"]["name"] for node in nodes)
+        self.tainted = any(permanent_taints(node) for node in nodes)
+        self.label_keys = frozenset(key for node in nodes for key in _labels(node))
+        self._labelled: dict[tuple[str, str], frozenset[str]] = {}
+
+    def which(self, suits: Callable[[Json], bool]) -> frozenset[str]:
+        """Names of the hosts that suit."""
+        return frozenset(node["metadata"]["name"] for node in self.nodes if suits(node))
+
+    def labelled(self, key: str, value: str) -> frozenset[str]:
+        """Names of the hosts with that label."""
+        found = self._labelled.get((key, value))
+        if found is None:
+            found = self._labelled[(key, value)] = self.which(lambda node: _labels(node).get(key) == value)
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """The hosts a VM may be started on; `reasons` says why it is not agile and is empty when at least one other host remains."""
@@ -41,36 +64,35 @@ class Places:
     reasons: tuple[str, ...]
 
 
-def places(vm: Json, pod: Json | None, nodes: Sequence[Json], disks: Disks, own: str | None) -> Places:
-    """Where this VirtualMachine may be started among `nodes`; `own` is the host it runs on, which always stays allowed."""
+def places(vm: Json, pod: Json | None, hosts: Hosts, disks: Disks, own: str | None) -> Places:
+    """Where this VirtualMachine may be started among `hosts`; `own` is the host it runs on, which always stays allowed."""
     spec = dig(vm, "spec", "template", "spec")
-    everywhere = frozenset(node["metadata"]["name"] for node in nodes)
     bound = [*_bound_to_its_host(vm, spec)]
-    left = everywhere
+    left = hosts.names
     narrowed: list[str] = []
 
-    def keep(why: str, suits: Callable[[Json], bool]) -> None:
+    def keep(why: str, suitable: frozenset[str]) -> None:
         nonlocal left
-        suitable = frozenset(node["metadata"]["name"] for node in nodes if suits(node))
-        if not everywhere <= suitable:
+        if not hosts.names <= suitable:
             narrowed.append(f"{why} allows only {_names(suitable)}")
         left &= suitable
 
-    for key, value in _selectors(spec, pod, nodes).items():
-        keep(f"node label {key}={value}", lambda node, key=key, value=value: _labels(node).get(key) == value)  # type: ignore[misc]  # defaults bind
+    for key, value in _selectors(spec, pod, hosts).items():
+        keep(f"node label {key}={value}", hosts.labelled(key, value))
     required = dig(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
     if required:
-        keep("required node affinity", lambda node: matches_terms(required, node))
-    tolerations = [t for t in spec.get("tolerations") or () if isinstance(t, dict)]
-    if any(permanent_taints(node) for node in nodes):
-        keep("a taint that the VM does not tolerate", lambda node: all(tolerates(tolerations, taint) for taint in permanent_taints(node)))
+        keep("required node affinity", hosts.which(lambda node: matches_terms(required, node)))
+    if hosts.tainted:
+        tolerations = [t for t in spec.get("tolerations") or () if isinstance(t, dict)]
+        untainted = hosts.which(lambda node: all(tolerates(tolerations, taint) for taint in permanent_taints(node)))
+        keep("a taint that the VM does not tolerate", untainted)
     namespace = vm["metadata"].get("namespace", "default")
     for claim in _claims(vm, spec, pod, disks):
         problem, term = _claim_places(namespace, claim, disks)
         if problem:
             bound.append(problem)
         elif term:
-            keep(f"the volume of claim {claim}", lambda node, term=term: matches_terms(term, node))  # type: ignore[misc]  # defaults bind
+            keep(f"the volume of claim {claim}", hosts.which(functools.partial(matches_terms, term)))
     if own is not None:
         if bound:
             return Places(frozenset({own}), tuple(bound))
@@ -142,7 +164,7 @@ def _bound_to_its_host(vm: Json, spec: Json) -> Iterator[str]:
         yield "required topologySpreadConstraints: rules between VMs are not planned for"
 
 
-def _selectors(spec: Json, pod: Json | None, nodes: Sequence[Json]) -> dict[str, str]:
+def _selectors(spec: Json, pod: Json | None, hosts: Hosts) -> dict[str, str]:
     """Node labels the VM needs: its own selector, what KubeVirt added to its running pod, and its named CPU model."""
     needed = dict(dig(spec, "nodeSelector"))
     model = dig(spec, "domain", "cpu").get("model")
@@ -158,8 +180,7 @@ def _selectors(spec: Json, pod: Json | None, nodes: Sequence[Json]) -> dict[str,
             f"{_MACHINE}{machine}": "true" if machine else None,
             "kubernetes.io/arch": architecture,
         }
-        labels = {key for node in nodes for key in _labels(node)}
-        known = labels | {key.rpartition("/")[0] for key in labels if key.startswith((_CPU_MODEL, _MACHINE))}
+        known = hosts.label_keys | {key.rpartition("/")[0] for key in hosts.label_keys if key.startswith((_CPU_MODEL, _MACHINE))}
         needed |= {key: value for key, value in expected.items() if value is not None and {key, key.rpartition("/")[0]} & known}
     return needed
 

@@ -236,9 +236,9 @@ def _taints_that_vms_tolerate(nodes: Sequence[Json], vms: Sequence[tuple[Vm, int
 
 def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> list[tuple[Vm, int]]:
     """VMs of the pool, each with the bytes by which it has grown since its launcher pod was made."""
-    names = {node["metadata"]["name"] for node in nodes}
     pools = [*world.membership.nodes]
     pool_of_node = {node["metadata"]["name"]: p for p, members in world.membership.nodes.items() for node in members}
+    hosts = agility.Hosts(nodes)
     found: list[tuple[Vm, int]] = []
     for obj in world.observed.vms:
         key = key_of(obj)
@@ -250,12 +250,12 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
             remarks.append(f"{wish.source}: {why}")
         if belongs != pool:
             continue
-        if host is not None and host not in names:
+        if host is not None and host not in hosts.names:
             if wish is not None and wish.spec.protection is not Protection.UNPROTECTED:
                 remarks.append(f"{wish.source}: {key} runs on {host}, which is no host of pool {pool}; it is not planned for")
             continue
         try:
-            found.append(_vm(world, obj, wish, pod, host, nodes))
+            found.append(_vm(world, obj, wish, pod, host, hosts))
         except BadInput as error:
             if world.strict:
                 raise
@@ -269,11 +269,10 @@ class _UnknownSize(Exception):
     """A VM's memory comes from an object that is not in the input."""
 
 
-def _vm(world: World, obj: Json, wish: Wish | None, pod: Json | None, host: str | None, nodes: Sequence[Json]) -> tuple[Vm, int]:
+def _vm(world: World, obj: Json, wish: Wish | None, pod: Json | None, host: str | None, hosts: agility.Hosts) -> tuple[Vm, int]:
     key = key_of(obj)
     size, grown = _size(world, obj, pod)
-    places = agility.places(obj, pod or world.pending_pod(key), nodes, world.disks, host)
-    everywhere = frozenset(node["metadata"]["name"] for node in nodes)
+    places = agility.places(obj, pod or world.pending_pod(key), hosts, world.disks, host)
     spec = wish.spec if wish is not None else None
     vm = Vm(
         key=key,
@@ -283,7 +282,7 @@ def _vm(world: World, obj: Json, wish: Wish | None, pod: Json | None, host: str 
         priority=spec.priority if spec is not None else 0,
         start_delay_seconds=spec.start_delay_seconds if spec is not None else 0,
         should_run=should_run(obj, world.vmis.get(key)),
-        allowed=None if places.allowed == everywhere else places.allowed,
+        allowed=None if places.allowed == hosts.names else places.allowed,
         not_agile=places.reasons,
     )
     return vm, grown
@@ -315,6 +314,9 @@ def _size(world: World, obj: Json, pod: Json | None) -> tuple[int, int]:
     if current is not None:  # a hotplug under way: the VMI's spec is ahead of its pod
         present["domain"] = {**domain, "memory": {**dig(domain, "memory"), "guest": current}}
     wanted = {part: dig(template, "domain")[part] for part in ("memory", "resources", "cpu") if part in dig(template, "domain")}
+    same = dig(present, "domain")
+    if all(same.get(part) == value for part, value in wanted.items()):
+        return request, 0
     after = memory.vmi_memory_bytes({**present, "domain": {**domain, **wanted}}, name, world.config, "spec.template.spec")
     before = memory.vmi_memory_bytes(present, name, world.config, "spec")
     grown = max(0, after - before)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from quorate_controller.agility import Disks, Places, places
+from quorate_controller.agility import Disks, Hosts, Places, places
 
 from .objects import Json, claim, launcher, node, vm, volume
 
@@ -37,7 +37,7 @@ DISKS = Disks.of(
 
 
 def where(own: str | None = "n1", pod: Json | None = None, nodes: list[Json] = NODES, **arguments: Any) -> Places:
-    return places(vm("a", **arguments), pod, nodes, DISKS, own)
+    return places(vm("a", **arguments), pod, Hosts(nodes), DISKS, own)
 
 
 def with_claim(name: str) -> Json:
