@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,24 +25,22 @@ def written(tmp_path: Path, disk: str = "vm.disk") -> tuple[verdict.Run, ...]:
     return verdict.read_disk(disk, path.read_text()).runs if path.exists() else ()
 
 
+def until(holds: Callable[[], object]) -> None:
+    """Poll."""
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
 def wait_for_lines(tmp_path: Path, disk: str = "vm.disk") -> None:
     """Until the launcher has written."""
-
-    async def poll() -> None:
-        while not written(tmp_path, disk):
-            await asyncio.sleep(0.02)
-
-    asyncio.run(asyncio.wait_for(poll(), 20))
+    until(lambda: written(tmp_path, disk))
 
 
 def gone(guests: Guests, uid: str, grace_seconds: float) -> None:
     """Stop until it is gone."""
-
-    async def poll() -> None:
-        while not guests.stop(uid, grace_seconds):
-            await asyncio.sleep(0.02)
-
-    asyncio.run(asyncio.wait_for(poll(), 20))
+    until(lambda: guests.stop(uid, grace_seconds))
 
 
 def test_a_launcher_writes_its_host_and_incarnation_to_the_disk(guests: Guests, tmp_path: Path) -> None:

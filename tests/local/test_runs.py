@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,10 @@ from quorate_local.problem import Problem
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of runs of the test's own."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    yield tmp_path
+    return tmp_path
 
 
 def test_a_taken_port_is_one_sentence() -> None:
@@ -76,7 +75,7 @@ def test_a_process_that_ends_early_is_named_with_its_last_words() -> None:
     run = runs.claim()
     procs = processes.Processes(run)
     procs.start("etcd", ["sh", "-c", "echo the disk is full >&2; exit 3"])
-    with pytest.raises(Problem, match="etcd has ended before it was ready.*the disk is full"):
+    with pytest.raises(Problem, match=r"etcd has ended before it was ready.*the disk is full"):
         procs.wait_until(lambda: False, "it was ready", needs=("etcd",), deadline_seconds=20)
     run.give_up()
     assert not run.folder.exists()
