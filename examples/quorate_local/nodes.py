@@ -174,7 +174,10 @@ def vmi_phase(vmi: Json, phase: str) -> Json:
     patch: Json = {"status": {"phase": phase, "phaseTransitionTimestamps": transitions}}
     if phase == "Running":
         others = [c for c in status.get("conditions", []) if c["type"] != "LiveMigratable"]
-        patch["status"]["conditions"] = [*others, _live_migratable(status)]
+        # NB: the API server drops nulls inside the lists of a merge patch, and virt-controller's own patches test this list to the letter.
+        patch["status"]["conditions"] = [
+            {**c, "lastProbeTime": c.get("lastProbeTime") or now()} for c in (*others, _live_migratable(status))
+        ]
         patch["metadata"] = {"resourceVersion": vmi["metadata"]["resourceVersion"]}  # the list of conditions has another writer
     return patch
 
@@ -185,7 +188,6 @@ def _live_migratable(status: Json) -> Json:
     condition: Json = {
         "type": "LiveMigratable",
         "status": "True" if shared else "False",
-        "lastProbeTime": None,
         "lastTransitionTime": now(),
     }
     return condition if shared else condition | {"reason": "DisksNotLiveMigratable", "message": "a volume is not ReadWriteMany"}
