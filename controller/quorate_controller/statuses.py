@@ -242,7 +242,8 @@ def _channel_condition(view: PoolView, channel: Literal["storage", "network"], t
         return _Said(type_, "False", "HostsWithout", f"{len(bad)} of {len(known)} hosts are without: {'; '.join(bad[:4])}")
     if not known:
         return _Said(type_, "Unknown", "NoReports", "no agent reports it yet")
-    return _Said(type_, "True", "AllHosts", f"works on {len(known)} of {len(view.hosts)} hosts; the others do not report it or are away")
+    rest = "; the others do not report it or are away" if len(known) < len(view.hosts) else ""
+    return _Said(type_, "True", "AllHosts", f"works on {len(known)} of {len(view.hosts)} hosts{rest}")
 
 
 def _witness(plan: Plan | None) -> Witness | None:
