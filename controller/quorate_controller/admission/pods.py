@@ -12,6 +12,7 @@ from typing import Any
 
 from quorate_controller.kube import Json
 from quorate_controller.memory import dig
+from quorate_controller.observe import Observed
 from quorate_controller.translate import launched_vm
 from quorate_core.ledger import Ledger, Reservation, ReservationKind
 
@@ -34,9 +35,7 @@ def reservation_for(pod: Json, ledgers: Iterable[Ledger]) -> Reservation | None:
 
 def may_pin(reservation: Reservation, hahost: Json | None, recovering: frozenset[str]) -> bool:
     """Whether the reserved host still takes VMs, as far as is known, and no failover is placing this VM."""
-    if reservation.subject in recovering or hahost is None or dig(hahost, "spec").get("maintenance"):
-        return False
-    return dig(hahost, "status").get("phase") not in _CLOSED
+    return reservation.subject not in recovering and hahost is not None and not _closed(hahost)
 
 
 def patch(pod: Json, host: str) -> list[Json]:
@@ -52,6 +51,27 @@ def patch(pod: Json, host: str) -> list[Json]:
         {"op": "add", "path": "/spec/affinity", "value": affinity},
         {"op": "add", "path": "/metadata/annotations", "value": annotations},
     ]
+
+
+def stranded(observed: Observed) -> tuple[Json, ...]:
+    """Launcher pods that wait for a host which was reserved for them and takes no VMs any more: they would wait for ever.
+
+    A pod's affinity cannot be taken back, so such a pod has to be deleted; KubeVirt makes another. It has no host: nothing runs in it.
+    """
+    open_ = {node["metadata"]["name"] for node in observed.nodes if not dig(node, "spec").get("unschedulable")}
+    open_ -= {host["metadata"]["name"] for host in observed.hahosts if _closed(host)}
+    return tuple(
+        pod
+        for pod in observed.pods
+        if (reserved := dig(pod, "metadata", "annotations").get(RESERVED_HOST)) is not None
+        and reserved not in open_
+        and not dig(pod, "spec").get("nodeName")
+        and "deletionTimestamp" not in pod["metadata"]
+    )
+
+
+def _closed(hahost: Json) -> bool:
+    return bool(dig(hahost, "spec").get("maintenance")) or dig(hahost, "status").get("phase") in _CLOSED
 
 
 def answer(uid: str, operations: list[Json]) -> Json:

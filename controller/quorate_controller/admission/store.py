@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from quorate_controller import kube
+from quorate_controller.admission import pods
 from quorate_controller.kube import Json, Kube
 from quorate_controller.observe import BadInput, Observed
 from quorate_controller.translate import snapshot_from, world_of
@@ -141,11 +142,15 @@ class Reaper:
         self._ages: dict[str, ledger.Ages] = {}
 
     async def reap(self, observed: Observed, monotonic_seconds: float) -> Mapping[str, tuple[Reservation, ...]]:
-        """Drop what the cluster shows or what can no longer come; returns what is still reserved, by pool.
+        """Drop what the cluster shows or what can no longer come; returns what is still reserved, by pool. Frees stranded launcher pods.
 
         `monotonic_seconds` was read before `observed` was. A ledger that changes meanwhile waits for the next turn. Raises
         `KubeError` where the API server does not answer.
         """
+        for pod in pods.stranded(observed):
+            name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+            log.warning("launcher pod %s/%s waits for a host that takes no VMs any more: deleted, KubeVirt makes another", namespace, name)
+            await self._api.delete(kube.PODS, name, namespace, uid=pod["metadata"]["uid"])
         world = world_of(observed)
         try:
             held = await self._ledgers.read()

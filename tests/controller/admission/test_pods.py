@@ -9,7 +9,7 @@ from quorate_controller.admission.store import decode, encode
 from quorate_controller.observe import BadInput
 from quorate_core.facts import Protection
 from quorate_core.ledger import Ledger, Reservation, ReservationKind
-from tests.controller.admission.objects import hahost, launcher
+from tests.controller.admission.objects import cluster, hahost, launcher
 
 START = Reservation(ReservationKind.START, "d/a", "r", size_bytes=1, host="n1", pinned=True)
 NAME = {"key": "metadata.name", "operator": "In", "values": ["n1"]}
@@ -58,6 +58,28 @@ def test_migration_targets_unpinned_entries_and_other_pods_go_their_way() -> Non
 )
 def test_no_pod_is_tied_to_a_host_that_cannot_take_it(host: dict[str, Any] | None, recovering: frozenset[str], pin: bool) -> None:
     assert pods.may_pin(START, host, recovering) is pin
+
+
+@pytest.mark.parametrize(
+    ("bound", "hosts", "expected"),
+    [
+        (None, (hahost("n1"),), 0),
+        (None, ({**hahost("n1"), "status": {"phase": "Fenced"}},), 1),
+        (None, (hahost("n1", maintenance=True),), 1),
+        ("n1", ({**hahost("n1"), "status": {"phase": "Fenced"}},), 0),
+    ],
+    ids=["its host is live", "its host is dead", "its host is in maintenance", "it is there already"],
+)
+def test_a_launcher_pod_does_not_wait_for_a_host_that_is_gone(bound: str | None, hosts: tuple[dict[str, Any], ...], expected: int) -> None:
+    pod = launcher("a", bound)
+    pod["metadata"]["annotations"][pods.RESERVED_HOST] = "n1"
+    assert len(pods.stranded(cluster(hahosts=hosts, pods=(pod, launcher("other", None))))) == expected
+
+
+def test_a_launcher_pod_does_not_wait_for_a_node_that_was_removed() -> None:
+    pod = launcher("a", None)
+    pod["metadata"]["annotations"][pods.RESERVED_HOST] = "n9"
+    assert pods.stranded(cluster(pods=(pod,))) == (pod,)
 
 
 def test_the_ledger_survives_its_configmap() -> None:
