@@ -64,9 +64,14 @@ class Scene:
                 return self._host(request, obj, old)
 
     def _stop(self, request: Request, stop: requests.StopVm) -> Assessment:
-        change = decisions.Stop(request.key, stop.deleted)
+        # Judged by what the cluster says now: a reservation may still count a protection that was taken back a moment ago.
+        asked = _asked(request, decisions.Stop(request.key, stop.deleted))
         return Questions(
-            tuple((pool, (_asked(request, change),)) for pool, snapshot in self.snapshots.items() if snapshot.vm(request.key) is not None)
+            tuple(
+                (pool, (asked,))
+                for pool, snapshot in self.snapshots.items()
+                if (vm := snapshot.vm(request.key)) is not None and vm.protection is Protection.PROTECTED
+            )
         )
 
     def _vm_changes(self, request: Request, vm: Json, *, starts: bool) -> Assessment:

@@ -8,7 +8,8 @@ from quorate_controller.admission.assess import Scene
 from quorate_controller.admission.batch import settle
 from quorate_controller.admission.decisions import Allow, Refuse, Verdict
 from quorate_controller.observe import Observed
-from quorate_core.ledger import ReservationKind
+from quorate_core.facts import Protection
+from quorate_core.ledger import Ledger, Reservation, ReservationKind
 from tests.controller.admission.objects import cluster, hahost, hapool, launcher, node, pvm, request, vm
 
 
@@ -169,3 +170,10 @@ def test_a_started_vm_is_found_in_the_ledger_by_the_next_request_of_another_kind
     assert all(isinstance(v, Allow) for _, v in settled.verdicts)
     kinds = {entry.kind for entry in settled.ledgers["p"].entries}
     assert kinds == {ReservationKind.START, ReservationKind.PROTECT}
+
+
+def test_a_vm_that_was_unprotected_can_be_stopped_while_the_ledger_still_counts_its_protection() -> None:
+    seen = cluster(vms=(vm("a", 2, "Always"),), pods=(launcher("a", "n1"),), protectedvms=(pvm("a", "Unprotected"),))
+    entry = Reservation(ReservationKind.PROTECT, "d/a", "earlier", protection=Protection.PROTECTED)
+    stop = request(vm("a", 2), vm("a", 2, "Always"))
+    assert settle([stop], Scene(seen), {"p": Ledger((entry,))}).verdicts[0][1] == Allow()
