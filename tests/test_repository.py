@@ -20,9 +20,7 @@ def tracked() -> list[Path]:
 def test_every_test_that_a_document_names_exists(document: str) -> None:
     named = TEST_NAME.findall((ROOT / "docs" / document).read_text())
     assert named, f"docs/{document} names no test"
-    missing = [
-        f"{path}::{name}" for path, name in named if not (ROOT / path).is_file() or f"def {name}(" not in (ROOT / path).read_text()
-    ]
+    missing = [f"{path}::{name}" for path, name in named if not (ROOT / path).is_file() or f"def {name}(" not in (ROOT / path).read_text()]
     assert not missing, f"docs/{document} names tests that do not exist: {missing}"
 
 
@@ -46,7 +44,9 @@ def test_no_path_of_one_machine_is_committed() -> None:
 
 
 def test_no_module_is_named_for_nothing() -> None:
-    guilty = [str(p.relative_to(ROOT)) for p in tracked() if re.search(r"(^|/)(utils?|helpers?|common|misc)(\.py|/)", str(p.relative_to(ROOT)))]
+    guilty = [
+        str(p.relative_to(ROOT)) for p in tracked() if re.search(r"(^|/)(utils?|helpers?|common|misc)(\.py|/)", str(p.relative_to(ROOT)))
+    ]
     assert not guilty
 
 

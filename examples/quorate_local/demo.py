@@ -8,8 +8,10 @@ import itertools
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -97,6 +99,16 @@ class Stage:
         return took
 
 
+def keep_evidence(local: pool.LocalPool) -> Path:
+    """Copy the logs and what the API says to a folder that outlives the pool; its path."""
+    folder = Path(tempfile.mkdtemp(prefix="quorate-demo-"))
+    shutil.copytree(local.run.logs, folder / "logs")
+    shutil.copytree(local.disks, folder / "disks")
+    state = local.kubectl("get", "hapools,hahosts,protectedvms,failovers,nodes,pods,vms,vmis", "-A", "-o", "yaml", check=False)
+    (folder / "state.yaml").write_text(state)
+    return folder
+
+
 def items(local: pool.LocalPool, resource: str, namespace: str | None = None) -> list[dict[str, object]]:
     """Objects of a kind as kubectl gives them."""
     where = ["-n", namespace] if namespace else []
@@ -153,7 +165,7 @@ def show(local: pool.LocalPool, *, hosts_wanted: int, vms_wanted: int, keep: boo
         judge(stage)
     except (Failed, Problem) as error:
         console.print(f"\n[bold red]the demo failed after {stage.elapsed_seconds():.0f} s:[/] {error}", highlight=False, soft_wrap=True)
-        console.print(f"logs: {local.run.logs}", highlight=False)
+        console.print(f"logs and the state of the pool: {keep_evidence(local)}", highlight=False)
         return 1
     summarise(stage)
     if keep:
@@ -200,7 +212,7 @@ def set_up(stage: Stage, vms: tuple[workload.DemoVm, ...], hosts_wanted: int) ->
 
 def refuse(stage: Stage, vms: tuple[workload.DemoVm, ...], hosts_wanted: int) -> None:
     """What would leave no plan is refused, by apply, by dry-run and by virtctl; what-if says it beforehand."""
-    size = workload.host_memory_gib(vms, hosts_wanted) // 2
+    size = workload.host_memory_gib(vms, hosts_wanted) // 3
     stage.step(f"Would one more protected VM of {size} GiB still fit? Ask before doing it")
     stage.run("quorate", "what-if", "--add-vm", f"{size}Gi", lines=30)
     stage.step("Add memory-hungry VMs until the plan would break: the one too many is refused")
