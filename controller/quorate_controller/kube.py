@@ -262,7 +262,7 @@ class Kube:
                     method,
                     path,
                     query_params=list(query.items()),
-                    header_params={"Accept": "application/json", "Content-Type": content_type},
+                    header_params={"Accept": "application/json, */*", "Content-Type": content_type},
                     body=body,
                     auth_settings=["BearerToken"],
                 )
