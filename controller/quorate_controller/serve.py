@@ -7,9 +7,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from quorate_controller import failover, metrics
+from quorate_controller import metrics
 from quorate_controller.admission import serve_admission, store
 from quorate_controller.events import Events
+from quorate_controller.failover import advance, judge
 from quorate_controller.health import Health
 from quorate_controller.kube import Kube
 from quorate_controller.leader import Leadership
@@ -71,7 +72,7 @@ class _Replica:
         bell = Bell()
         events = Events(self._api, self._settings.identity)
         reaper = store.Reaper(self._api, self._settings.namespace)
-        self._loop = Loop(self._api, self._settings, bell, events, reaper, failover.advance, failover.judge)
+        self._loop = Loop(self._api, self._settings, bell, events, reaper, advance, judge)
         self._loop.progress_at_seconds = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for part in (self._leadership.hold(), watch(self._api, bell), events.post(), self._loop.run()):
