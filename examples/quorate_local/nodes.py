@@ -3,6 +3,7 @@
 import argparse
 import secrets
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,8 +194,8 @@ def _live_migratable(status: Json) -> Json:
     return condition if shared else condition | {"reason": "DisksNotLiveMigratable", "message": "a volume is not ReadWriteMany"}
 
 
-def light_report(facts: Facts) -> Json:
-    """An agent report of a node where no agent runs; says so."""
+def light_report(facts: Facts, seen: Collection[str]) -> Json:
+    """An agent report of a node where no agent runs; says so, and declares the nodes in `seen` seen on both channels."""
     return {
         "status": {
             "agent": {
@@ -204,8 +205,8 @@ def light_report(facts: Facts) -> Json:
                 "state": "Armed",
                 "message": "declared by the local pool's stand-in: no agent and no watchdog run for this node",
                 "watchdog": {"device": "declared", "identity": "none: stand-in", "timeoutSeconds": 5, "armed": True},
-                "storage": {"ok": True, "sees": [facts.name]},
-                "network": {"ok": True, "sees": [facts.name]},
+                "storage": {"ok": True, "sees": sorted(seen)[:64]},
+                "network": {"ok": True, "sees": sorted(seen)[:64]},
                 "reportedAt": now(),
             }
         }

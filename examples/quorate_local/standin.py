@@ -185,7 +185,7 @@ class StandIn:
             for hahost in thing["items"] if kind == "LISTED" else [thing] if kind == "ADDED" else []:
                 if node := self._nodes.get(hahost["metadata"]["name"]):
                     path = f"/apis/quorate.dev/v1alpha1/hahosts/{node.facts.name}/status"
-                    await self._quietly(self._client.merge(path, nodes.light_report(node.facts)))
+                    await self._quietly(self._client.merge(path, nodes.light_report(node.facts, self._nodes.keys())))
 
 
 def _disk(pod: Json) -> str:
