@@ -152,8 +152,8 @@ def _taken_anyway(asked: Asked, snapshot: Snapshot) -> tuple[Reservation, ...]:
 
 
 def _start(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
-    if vm.protection is Protection.PROTECTED and vm.not_agile:
-        return Refuse(messages.not_agile(vm))
+    if vm.protection is Protection.PROTECTED and (ties := _ties(vm)):
+        return Refuse(messages.not_agile(vm, ties))
     present = snapshot.vm(vm.key)
     if present is not None and present.host is not None:
         return _start_again(asked, vm, present, snapshot)
@@ -205,8 +205,8 @@ def _grow(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
 
 
 def _protect(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
-    if vm.not_agile:
-        return Refuse(messages.not_agile(vm))
+    if ties := _ties(vm):
+        return Refuse(messages.not_agile(vm, ties))
     present = snapshot.vm(vm.key)
     if present is not None and present.protection is Protection.PROTECTED:
         return Allow()
@@ -221,6 +221,13 @@ def _protect(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
         return Allow((), reserved)
     what = f"Protecting VirtualMachine {vm.key} ({messages.gib(vm.size_bytes)})"
     return Refuse(messages.would_break(what, snapshot, k, planner.plan(after)))
+
+
+def _ties(vm: Vm) -> tuple[str, ...]:
+    """Why there is no second host for a VM. One that is off and may run on one host only is not tied yet, but will be once it runs."""
+    if vm.not_agile or vm.allowed is None or len(vm.allowed) > 1:
+        return vm.not_agile
+    return (f"only {next(iter(vm.allowed))} may run it" if vm.allowed else "no host of the pool may run it",)
 
 
 def _stop(change: Stop, snapshot: Snapshot) -> Verdict:

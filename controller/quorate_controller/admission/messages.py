@@ -72,10 +72,10 @@ def grows_past_its_host(vm: Vm, size_bytes: int, free_bytes: int) -> str:
     )
 
 
-def not_agile(vm: Vm) -> str:
+def not_agile(vm: Vm, reasons: Sequence[str]) -> str:
     """A VM that can run nowhere else cannot be protected."""
     return (
-        f"VirtualMachine {vm.key} cannot be protected: it cannot be started on another host{_why(vm.not_agile)}. "
+        f"VirtualMachine {vm.key} cannot be protected: it cannot be started on another host{_why(reasons)}. "
         "Choose protection BestEffort for it, or remove what ties it to one host."
     )
 

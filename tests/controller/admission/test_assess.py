@@ -50,6 +50,14 @@ def test_a_vm_bound_to_one_host_cannot_be_protected_and_its_reasons_are_told() -
         assert "BestEffort" in verdict.message
 
 
+def test_a_vm_that_is_off_and_may_run_on_one_host_only_cannot_be_protected() -> None:
+    pinned = vm("a", 2, nodeSelector={"only": "here"})
+    nodes = (node("n1", only="here"), node("n2"), node("n3"))
+    verdict = answer(cluster(nodes=nodes, vms=(pinned,)), pvm("a"))
+    assert isinstance(verdict, Refuse)
+    assert "only n1 may run it" in verdict.message
+
+
 def test_a_running_vm_grows_against_what_its_host_has_left() -> None:
     small = vm("a", 2, "Always")
     seen = cluster(vms=(small,), pods=(launcher("a", "n1"),))
