@@ -15,6 +15,8 @@ from quorate_local.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+INTERRUPTED = 130
+
 Port = Annotated[int | None, typer.Option(help="Port of the API server on 127.0.0.1; any free one by default.")]
 
 
@@ -143,9 +145,10 @@ def main() -> None:
     except Problem as problem:
         print(f"quorate: {problem}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("quorate: interrupted; what was built so far is kept", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer answers Ctrl-C with this code and no word
+            print("quorate: interrupted; what ran is stopped, what was built is kept", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":
