@@ -65,13 +65,14 @@ def up(
 def demo_command(
     hosts: Annotated[int, typer.Option(min=2, max=12, help="How many hosts.")] = 4,
     vms: Annotated[int, typer.Option(min=3, max=60, help="How many VMs.")] = 14,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the pool up afterwards, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the pool up afterwards; `down` stops it.")] = False,
 ) -> None:
     """Watch a host die and its VMs come back where the plan said."""
     console = Console(highlight=False, width=150)
+    began_seconds = time.monotonic()
 
     def walk(local: pool.LocalPool) -> int:
-        return demo.show(local, hosts_wanted=hosts, vms_wanted=vms, keep=keep, console=console)
+        return demo.show(local, hosts_wanted=hosts, vms_wanted=vms, keep=keep, console=console, began_seconds=began_seconds)
 
     if keep:
         raise typer.Exit(_kept(walk))

@@ -40,7 +40,7 @@ class Stage:
 
     local: pool.LocalPool
     console: Console
-    began_seconds: float = field(default_factory=time.monotonic)
+    began_seconds: float
     checks: list[tuple[str, str, str]] = field(default_factory=list)
 
     def elapsed_seconds(self) -> float:
@@ -60,8 +60,11 @@ class Stage:
         self.checks.append((claim, seen, f"{self.elapsed_seconds():.0f} s"))
         self.note(f"[green]ok[/]  {claim}: {seen}")
 
-    def run(self, *command: str, stdin: str | None = None, refused: bool = False, lines: int = LINES_SHOWN) -> str:
-        """Run a command as a person would, show it and its output; `refused` says that it must fail. Raises Failed otherwise."""
+    def run(self, *command: str, stdin: str | None = None, refused: bool | None = False, lines: int = LINES_SHOWN) -> str:
+        """Run a command as a person would, show it and its output.
+
+        `refused` says that it must fail, None that it may. Raises Failed otherwise.
+        """
         self.console.print(f"          [yellow]$ {shlex.join(command)}[/]", highlight=False, soft_wrap=True)
         done = subprocess.run(
             [self._program(command[0]), *command[1:]],
@@ -78,7 +81,7 @@ class Stage:
             self.console.print(f"          {line}", highlight=False, markup=False, soft_wrap=True)
         if len(shown) > lines:
             self.console.print(f"          ... {len(shown) - lines} more lines", highlight=False)
-        if (done.returncode != 0) != refused:
+        if refused is not None and (done.returncode != 0) != refused:
             raise Failed(f"`{shlex.join(command)}` {'was not refused' if refused else 'failed'}: {output[:500]}")
         return output
 
@@ -154,10 +157,11 @@ def pool_manifest(local: pool.LocalPool) -> str:
     )
 
 
-def show(local: pool.LocalPool, *, hosts_wanted: int, vms_wanted: int, keep: bool, console: Console) -> int:
-    """The whole walkthrough on a started local pool. 0 if everything that was promised was seen."""
-    stage = Stage(local, console)
+def show(local: pool.LocalPool, *, hosts_wanted: int, vms_wanted: int, keep: bool, console: Console, began_seconds: float) -> int:
+    """The whole walkthrough on a local pool that was started since `began_seconds`. 0 if everything that was promised was seen."""
+    stage = Stage(local, console, began_seconds)
     vms = workload.make_vms(vms_wanted)
+    stage.step("A control plane is up: etcd, kube-apiserver 1.37 and its controllers, KubeVirt's virt-api and virt-controller, the chart")
     try:
         set_up(stage, vms, hosts_wanted)
         refuse(stage, vms, hosts_wanted)
@@ -214,7 +218,7 @@ def refuse(stage: Stage, vms: tuple[workload.DemoVm, ...], hosts_wanted: int) ->
     """What would leave no plan is refused, by apply, by dry-run and by virtctl; what-if says it beforehand."""
     size = workload.host_memory_gib(vms, hosts_wanted) // 3
     stage.step(f"Would one more protected VM of {size} GiB still fit? Ask before doing it")
-    stage.run("quorate", "what-if", "--add-vm", f"{size}Gi", lines=30)
+    stage.run("quorate", "what-if", "--add-vm", f"{size}Gi", refused=None, lines=30)
     stage.step("Add memory-hungry VMs until the plan would break: the one too many is refused")
     local = stage.local
     for number in range(1, hosts_wanted + 3):
