@@ -27,6 +27,7 @@ KUBERNETES_VERSION = "1.37.2"
 KUBEVIRT_CRDS = "kubevirt-crds.jsonl"
 
 _STAMP = "k8s.io/component-base/version"
+_KUBEVIRT_FLAGS = "-s -w -X kubevirt.io/client-go/version.gitVersion=v1.7.0"
 _K8S_FLAGS = f"-s -w -X {_STAMP}.gitVersion=v{KUBERNETES_VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=37"
 
 
@@ -61,9 +62,9 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", 0.7, ("version", "--client"), _kubernetes(36, 38), _K8S_FLAGS),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 1.0, ("--version",), _at_least(0, 8)),
-    Program("virt-api", "kubevirt", "kubevirt.io/kubevirt/cmd/virt-api", 1.0),
-    Program("virt-controller", "kubevirt", "kubevirt.io/kubevirt/cmd/virt-controller", 0.7),
-    Program("virtctl", "kubevirt", "kubevirt.io/kubevirt/cmd/virtctl", 0.8, ("version", "--client"), _at_least(1, 7)),
+    Program("virt-api", "kubevirt", "kubevirt.io/kubevirt/cmd/virt-api", 1.0, ldflags=_KUBEVIRT_FLAGS),
+    Program("virt-controller", "kubevirt", "kubevirt.io/kubevirt/cmd/virt-controller", 0.7, ldflags=_KUBEVIRT_FLAGS),
+    Program("virtctl", "kubevirt", "kubevirt.io/kubevirt/cmd/virtctl", 0.8, ("version", "--client"), _at_least(1, 7), _KUBEVIRT_FLAGS),
     Program("crds", "kubevirt", "quorate.dev/local/kubevirt/crds", 1.8),
 )
 
