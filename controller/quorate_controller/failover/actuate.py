@@ -23,26 +23,27 @@ TAINT_VALUE = "nodeshutdown"
 
 
 USE_BY_SECONDS = 10.0
-"""How old the look may be on which a forced deletion rests. Shorter than any boot, so that a leader that was suspended in between
-never deletes by force on a host that is back."""
+"""How old the look may be on which an act rests. Shorter than any boot, so that a leader that was stopped in between does nothing
+to a host that came back meanwhile."""
 
 
 async def perform(turn: Turn, actions: Sequence[Action], looked_at_seconds: float) -> None:
     """Do them all; one that cannot be done now stops no other. `looked_at_seconds` is the monotonic time of the look they rest on.
 
-    Raises `kube.Unavailable` when the API server is away.
+    What is not done is asked for again by the next turn.
     """
-    for action in actions:
+    for number, action in enumerate(actions):
         age = time.monotonic() - looked_at_seconds
-        if isinstance(action, DeletePod) and action.force and age > USE_BY_SECONDS:
-            log.warning("%s: not done: it rests on a look %.0f s ago (limit %.0f s); looking again", action, age, USE_BY_SECONDS)
+        if age > USE_BY_SECONDS:
+            rest = len(actions) - number
+            log.warning("%d acts not done: they rest on a look %.0f s ago (limit %.0f s); looking again", rest, age, USE_BY_SECONDS)
             return
         try:
             await _one(turn, action)
         except (kube.Conflict, kube.Missing) as error:
             log.info("%s: the cluster has moved on, looking again: %s", action, error)
-        except kube.Refused as error:
-            log.warning("%s: refused by the API server: %s", action, error)
+        except kube.KubeError as error:
+            log.warning("%s: not done, to be tried again: %s", action, error)
 
 
 async def _one(turn: Turn, action: Action) -> None:

@@ -10,12 +10,13 @@ import time
 
 from quorate_api.failover import Failover
 from quorate_api.hahost import HAHost
-from quorate_api.hapool import HAPool
+from quorate_api.hapool import HAPool, PoolPhase
 from quorate_controller import kube
 from quorate_controller.failover import actuate, gates, records, sight
 from quorate_controller.failover.detect import detect
 from quorate_controller.kube import Json
-from quorate_controller.membership import parse, parse_pool
+from quorate_controller.membership import Model, parse, parse_pool
+from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput
 from quorate_controller.turn import FailoverSummary, Turn
 from quorate_core import failover as workflow
@@ -29,7 +30,10 @@ KEPT_RECORDS = 20
 
 
 async def advance(turn: Turn) -> FailoverSummary:
-    """Advance every failover by one turn. Raises `kube.KubeError` when the API server cannot be asked."""
+    """Advance every failover by one turn. A pool that cannot be advanced stops no other; it counts as recovering if it was.
+
+    Raises `kube.KubeError` when leftover gates cannot be looked after.
+    """
     recovering: set[str] = set()
     for obj in turn.observed.hapools:
         name = obj["metadata"]["name"]
@@ -38,11 +42,13 @@ async def advance(turn: Turn) -> FailoverSummary:
                 recovering.add(name)
         except BadInput as error:
             log.error("no failover for pool %s: %s", name, error)
-            if any(f.get("spec", {}).get("pool") == name and not _completed(f) for f in turn.observed.failovers):
-                recovering.add(name)
+            recovering |= _was_recovering(turn, name)
         except kube.Conflict as error:
             log.info("pool %s: somebody else was faster, looking again: %s", name, error)
-            recovering.add(name)
+            recovering |= _was_recovering(turn, name)
+        except kube.KubeError as error:
+            log.error("pool %s: failover not advanced in this turn: %s", name, error)
+            recovering |= _was_recovering(turn, name)
     await _sweep(turn, recovering)
     return FailoverSummary(frozenset(recovering))
 
@@ -50,10 +56,11 @@ async def advance(turn: Turn) -> FailoverSummary:
 async def _pool(turn: Turn, pool: HAPool) -> bool:
     """Advance one pool; whether it is still recovering."""
     name = pool.metadata.name
-    hosts = [host for host in map(_readable, turn.observed.hahosts) if host is not None and host.spec.pool == name]
+    hosts = [host for host in (_readable(HAHost, obj) for obj in turn.observed.hahosts) if host is not None and host.spec.pool == name]
     created = await detect(turn, pool, hosts)
     objects = {obj["metadata"]["name"]: obj for obj in (*turn.observed.failovers, *created)}
-    every = {key: parse(Failover, obj) for key, obj in objects.items() if obj.get("spec", {}).get("pool") == name}
+    records_of_pool = ((key, _readable(Failover, obj)) for key, obj in objects.items() if dig(obj, "spec").get("pool") == name)
+    every = {key: record for key, record in records_of_pool if record is not None}
     states = tuple(sorted((records.state_of(f) for f in every.values()), key=lambda f: f.generation))
     open_ = tuple(state for state in states if not state.finished)
     if not open_:
@@ -97,13 +104,20 @@ async def _forget(turn: Turn, finished: list[Json]) -> None:
             await turn.kube.delete(kube.FAILOVERS, obj["metadata"]["name"], uid=obj["metadata"]["uid"])
 
 
-def _completed(failover: Json) -> bool:
-    return bool((failover.get("status") or {}).get("phase") == Stage.COMPLETED.value)
+def _was_recovering(turn: Turn, pool: str) -> set[str]:
+    """The pool, if it was recovering when this turn began: what a turn cannot know, it leaves as it is."""
+    active = any(
+        dig(f, "spec").get("pool") == pool and dig(f, "status").get("phase") != Stage.COMPLETED.value for f in turn.observed.failovers
+    )
+    phase = any(
+        o["metadata"]["name"] == pool and dig(o, "status").get("phase") == PoolPhase.RECOVERING.value for o in turn.observed.hapools
+    )
+    return {pool} if active or phase else set()
 
 
-def _readable(obj: Json) -> HAHost | None:
+def _readable(model: type[Model], obj: Json) -> Model | None:
     try:
-        return parse(HAHost, obj)
+        return parse(model, obj)
     except BadInput as error:
         log.error("%s", error)
         return None

@@ -95,8 +95,18 @@ def certificate_of(claim: Claim) -> Certificate:
     )
 
 
-def standing(host: HAHost | None, incarnation: str, boot_id: str | None, *, node_exists: bool) -> Standing:
-    """Whether that incarnation is dead, back with another boot, or in doubt. Doubt restarts nothing and frees nothing."""
+def standing(host: HAHost | None, incarnation: str, boot_id: str | None, *, node_exists: bool, node_boot_id: str | None) -> Standing:
+    """Whether that incarnation is dead, back with another boot, or in doubt. Doubt restarts nothing and frees nothing.
+
+    The HAHost says only what the agent reported last. A kubelet may be back, and run VMs, before the agent reports its new life:
+    so a host is dead only while its Node shows the boot that was certified dead, or is gone.
+    """
+    if boot_id is None:
+        return Standing.DOUBT
+    if node_exists and node_boot_id is not None and node_boot_id != boot_id:
+        return Standing.RETURNED
+    if node_exists and node_boot_id is None:
+        return Standing.DOUBT
     if host is None:
         # Host and Node were both removed: the certificate in the Failover is all there is, and nothing can have come back.
         return Standing.DOUBT if node_exists else Standing.DEAD
@@ -106,7 +116,7 @@ def standing(host: HAHost | None, incarnation: str, boot_id: str | None, *, node
     if agent.incarnation == incarnation:
         stands = certificate is not None and certificate.host == host.metadata.name and certificate.incarnation == incarnation
         return Standing.DEAD if stands else Standing.DOUBT
-    rebooted = boot_id is not None and agent.boot_id is not None and agent.boot_id != boot_id
+    rebooted = agent.boot_id is not None and agent.boot_id != boot_id
     return Standing.RETURNED if rebooted else Standing.DOUBT
 
 

@@ -42,7 +42,7 @@ async def detect(turn: Turn, pool: HAPool, hosts: Sequence[HAHost]) -> list[Json
             log.info("%s is certified dead, but pool %s is disarmed by its user: nothing is restarted", name, pool.metadata.name)
             continue
         host = await _accept(turn, name, certificates.certificate_of(claim).to_json())
-        if host is not None:
+        if host is not None and await _still_down(turn, host):
             created.append(await _create(turn, pool, host))
     return created
 
@@ -64,6 +64,24 @@ async def _accept(turn: Turn, name: str, certificate: Json) -> HAHost | None:
     except BadInput as error:
         log.error("%s", error)
         return None
+
+
+async def _still_down(turn: Turn, host: HAHost) -> bool:
+    """Whether the Node shows no other boot than the one that is certified dead.
+
+    A host that rebooted before it was certified runs its kubelet again: that one ends the old pods, KubeVirt restarts their VMs, and
+    pods that run there now are none of this death's. To taint it or to delete them by force would start VMs twice.
+    """
+    agent = host.status.agent
+    node = await turn.kube.get(kube.NODES, host.metadata.name)
+    boot_id = dig(node, "status", "nodeInfo").get("bootID")
+    if agent is None or agent.boot_id is None:
+        log.warning("%s is certified dead, but its boot id was never reported: nothing is restarted", host.metadata.name)
+        return False
+    if node is not None and boot_id != agent.boot_id:
+        log.info("%s has booted anew before its old life was certified dead: its kubelet ends what is left of that", host.metadata.name)
+        return False
+    return True
 
 
 async def _create(turn: Turn, pool: HAPool, host: HAHost) -> Json:

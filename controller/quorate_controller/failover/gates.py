@@ -19,7 +19,7 @@ async def probe(api: Kube, namespace: str) -> bool | None:
     """Whether a launcher pod made now would be held, asked of the API server by a dry run. None: it would not say."""
     try:
         answer = await api.create(kube.PODS, _probe_pod(namespace), dry_run=True)
-    except (kube.Refused, kube.Missing, kube.Conflict) as error:
+    except kube.KubeError as error:
         log.warning("cannot ask whether new launcher pods are held: %s", error)
         return None
     return is_held(answer)

@@ -1,5 +1,6 @@
 """What the workflow sees of a pool in recovery: the turn's objects, and fresh reads of what an irreversible act rests on."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,12 +16,17 @@ from quorate_controller.turn import Turn
 from quorate_core.facts import Snapshot
 from quorate_core.failover_facts import Attachment, DeadHost, Failover, LauncherPod, Observation, Stage, VmState
 
+log = logging.getLogger(__name__)
+
 TAINT_KEY = "node.kubernetes.io/out-of-service"
 _JOINED = ("Armed", "Disarmed")
 
 
 async def look(turn: Turn, snapshot: Snapshot, failovers: Sequence[Failover]) -> Observation:
-    """One look at the pool. HAHosts of the dead are read afresh, so that a deletion rests on nothing older than this."""
+    """One look at the pool.
+
+    HAHosts and Nodes of the dead are read afresh and after the pods: a host that is still dead then held no pod of a newer life before.
+    """
     active = [f for f in failovers if f.stage is not Stage.COMPLETED]
     keys = {r.vm for f in active for r in f.restarts}
     hosts = {f.host for f in failovers}
@@ -66,8 +72,9 @@ def launcher(obj: Json, vm: str) -> LauncherPod:
 
 
 async def _host(turn: Turn, f: Failover) -> DeadHost:
-    node = next((n for n in turn.observed.nodes if n["metadata"]["name"] == f.host), None)
     obj = await turn.kube.get(kube.HAHOSTS, f.host)
+    node = await turn.kube.get(kube.NODES, f.host)
+    boot_id = dig(node, "status", "nodeInfo").get("bootID") or None
     try:
         host = parse(HAHost, obj) if obj is not None else None
     except BadInput:
@@ -75,11 +82,11 @@ async def _host(turn: Turn, f: Failover) -> DeadHost:
     agent = host.status.agent if host else None
     taints = [t for t in dig(node, "spec").get("taints") or () if t.get("key") == TAINT_KEY]
     return DeadHost(
-        standing=standing(host, f.incarnation, f.boot_id, node_exists=node is not None),
+        standing=standing(host, f.incarnation, f.boot_id, node_exists=node is not None, node_boot_id=boot_id),
         node_exists=node is not None,
         node_ready=_condition(dig(node, "status"), "Ready").get("status") == "True",
-        node_boot_id=dig(node, "status", "nodeInfo").get("bootID") or None,
-        agent_joined=agent is not None and agent.state in _JOINED,
+        node_boot_id=boot_id,
+        agent_joined=agent is not None and agent.incarnation not in (None, f.incarnation) and agent.state in _JOINED,
         tainted=bool(taints),
         evicting=any(t.get("effect") == "NoExecute" for t in taints),
     )
@@ -92,7 +99,11 @@ async def _held(turn: Turn, active: Sequence[Failover]) -> bool | None:
 
 
 async def _attachments(turn: Turn, hosts: set[str], keys: set[str]) -> Iterable[Attachment]:
-    found = await turn.kube.list(kube.VOLUMEATTACHMENTS)
+    try:
+        found = await turn.kube.list(kube.VOLUMEATTACHMENTS)
+    except kube.KubeError as error:
+        log.warning("volume attachments cannot be read, so Kubernetes detaches by itself: %s", error)
+        return ()
     here = [a for a in found if dig(a, "spec").get("nodeName") in hosts]
     if not here:
         return ()
