@@ -54,7 +54,7 @@ def facts_of(host: HAHost, timing: Timing | None) -> HostFacts:
         bound = timing.values_with_watchdog(agent.watchdog.timeout_seconds).release_after_silence_seconds
     return HostFacts(
         name=host.metadata.name,
-        maintenance=host.spec.maintenance,
+        maintenance=host.spec.maintenance and (not agent.armed or _emptied(host)),
         incarnation=agent.incarnation,
         boot_id=agent.boot_id,
         state=agent.state if host.status.agent else "",
@@ -67,6 +67,12 @@ def facts_of(host: HAHost, timing: Timing | None) -> HostFacts:
         accepted=accepted,
         bound_seconds=bound,
     )
+
+
+def _emptied(host: HAHost) -> bool:
+    """Whether no VM is left on it. A host in maintenance disarms itself: with VMs on it, it stays under its watchdog."""
+    vms = host.status.vms
+    return vms is not None and vms.protected + vms.best_effort + vms.unprotected == 0
 
 
 def claim_of(certificate: Certificate) -> Claim:
