@@ -58,10 +58,14 @@ class Decided:
 
 
 def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]]) -> Decided:
-    """Snapshots and plans of all pools; a pool that cannot be read has a problem instead. Pure."""
+    """Snapshots and plans of all pools; a pool that cannot be read or planned has a problem instead. Pure.
+
+    A plan is a comfort, a certificate is not: without one failovers still go on, and restarts find their hosts at the time.
+    """
     world = translate.world_of(observed)
     pools: dict[str, HAPool] = {}
     snapshots: dict[str, Snapshot] = {}
+    plans: dict[str, Plan] = {}
     problems: dict[str, str] = {}
     for obj in observed.hapools:
         name = obj["metadata"]["name"]
@@ -70,7 +74,13 @@ def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]]
             snapshots[name] = translate.snapshot_from(world, name, reservations.get(name, ()))
         except (BadInput, ValueError) as error:
             problems[name] = str(error)
-    return Decided(world, pools, snapshots, {name: plan(snapshot) for name, snapshot in snapshots.items()}, problems)
+    for name, snapshot in snapshots.items():
+        try:
+            plans[name] = plan(snapshot)
+        except Exception as error:  # the top of each pool's own work: a fault met in one pool must not leave the others unprotected
+            log.exception("pool %s cannot be planned", name)
+            problems[name] = f"it cannot be planned: {type(error).__name__}: {error}"
+    return Decided(world, pools, snapshots, plans, problems)
 
 
 class Loop:
@@ -114,7 +124,7 @@ class Loop:
         """One turn. Raises `kube.KubeError` when the cluster cannot be read."""
         started = time.monotonic()
         observed = await observe(self._api)
-        reservations = await self._reaper.reap(observed, started)
+        reservations = await self._reap(observed, started)
         self.progress_at_seconds = time.monotonic()
         decided = await asyncio.to_thread(decide, observed, reservations)
         metrics.plan_seconds.observe(time.monotonic() - self.progress_at_seconds)
@@ -134,6 +144,14 @@ class Loop:
         await self._inventory(decided)
         await self._statuses(decided, summary, now)
         metrics.publish(decided.snapshots, decided.plans, decided.world.membership.hahosts.values())
+
+    async def _reap(self, observed: Observed, started: float) -> Mapping[str, tuple[Reservation, ...]]:
+        """What admission still holds reserved. Without it a turn goes on: a restart may then take memory that a start was promised."""
+        try:
+            return await self._reaper.reap(observed, started)
+        except (kube.KubeError, BadInput, ValueError) as error:
+            log.error("the admission ledger cannot be emptied in this turn: %s", error)
+            return {}
 
     async def _inventory(self, decided: Decided) -> None:
         steps, problems = inventory.vm_steps(decided.world.observed)

@@ -150,7 +150,10 @@ class Reaper:
         for pod in pods.stranded(observed):
             name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
             log.warning("launcher pod %s/%s waits for a host that takes no VMs any more: deleted, KubeVirt makes another", namespace, name)
-            await self._api.delete(kube.PODS, name, namespace, uid=pod["metadata"]["uid"])
+            try:
+                await self._api.delete(kube.PODS, name, namespace, uid=pod["metadata"]["uid"])
+            except kube.Refused as error:
+                log.warning("launcher pod %s/%s may not be deleted, so its VM waits: %s", namespace, name, error)
         world = world_of(observed)
         try:
             held = await self._ledgers.read()
@@ -174,6 +177,9 @@ class Reaper:
                 await self._ledgers.write(pool, kept, found.version)
             except kube.Conflict:
                 log.debug("ledger of pool %s changed meanwhile; its %d entries wait for the next turn", pool, len(reaping.gone))
+                continue
+            except kube.Refused as error:
+                log.warning("ledger of pool %s may not be changed, so %d entries stay: %s", pool, len(reaping.gone), error)
                 continue
             left[pool] = kept.entries
             log.info("ledger of pool %s: %d left, %d gone: %s", pool, len(kept.entries), len(reaping.gone), "; ".join(reaping.why[:5]))
