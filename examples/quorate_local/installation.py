@@ -71,7 +71,7 @@ class Installation:
         command += ["--webhook-cert", str(self.webhook.cert), "--webhook-key", str(self.webhook.key)]
         if not webhook:
             command.append("--no-webhook")
-        self._procs.start(identity, command)
+        self._procs.start(identity, [sys.executable, "-m", "quorate_local.supervise", *command])
         if wait:
             self._procs.wait_until(lambda: self.controller_ready(identity), f"{identity} is ready", needs=(identity,))
 
