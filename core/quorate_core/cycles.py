@@ -133,6 +133,7 @@ def _resume(heart: Heart, config: pool.PoolConfig, mine: slot.Slot | None) -> He
         phase=Phase.DISARMED if disarmed else Phase.ARMED,
         message="",
         confirmed=not disarmed,
+        watchdog_seconds=mine.timing.watchdog_seconds,
         next_cycle_at=0.0,
     )
 

@@ -44,6 +44,7 @@ class Heart:
 
     `claimed`: the own slot is ours to write. `resuming`: this agent was restarted under a running licence and has not yet read its slot.
     `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
+    `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for; 0 without one.
     """
 
     host: str
@@ -77,6 +78,14 @@ class Heart:
     deadline: float | None = None
     licensed: bool = False
     confirmed: bool = False
+    watchdog_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        # Kept here and not by some event, so that no way to lose the keeper can shorten what observers have been told: the watchdog of a
+        # keeper that is gone, or that has forgotten its marker, goes on counting.
+        seen = self.keeper.timeout_seconds if self.keeper is not None else 0.0
+        bound = max(self.watchdog_seconds, seen) if self.deadline is not None else 0.0
+        object.__setattr__(self, "watchdog_seconds", bound)
 
     @property
     def member(self) -> pool.Member | None:

@@ -1,7 +1,7 @@
 """What a host says about itself, in its slot and in its packets. A host says that it is armed only once its keeper has confirmed it:
 others will rely on its watchdog from then on."""
 
-from quorate_core import membership, pool, slot
+from quorate_core import membership, pool, slot, timing
 from quorate_core.heart import Heart
 from quorate_core.statement import Phase, Statement, Views
 
@@ -9,6 +9,13 @@ from quorate_core.statement import Phase, Statement, Views
 def phase(heart: Heart) -> Phase:
     """The phase to publish."""
     return Phase.JOINING if heart.phase is Phase.ARMED and not heart.licensed else heart.phase
+
+
+def timing_values(heart: Heart, config: pool.PoolConfig) -> timing.TimingValues:
+    """The timing to publish: what the device really does counts, not what it was asked for; under a licence it never becomes shorter."""
+    keeper = heart.keeper
+    present = keeper.timeout_seconds if keeper is not None and keeper.timeout_seconds else config.timing.watchdog_seconds
+    return config.timing.values_with_watchdog(heart.watchdog_seconds or present)
 
 
 def statement(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> Statement:
@@ -20,15 +27,12 @@ def statement(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: f
 
 def block(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> bytes:
     """The own slot as it is to be written now."""
-    keeper = heart.keeper
-    # What the device really does counts, not what it was asked for.
-    watchdog = keeper.timeout_seconds if keeper is not None and keeper.timeout_seconds else config.timing.watchdog_seconds
     return slot.encode(
         slot.Slot(
             config.pool_id,
             heart.boot_id,
             statement(heart, config, member, now),
-            config.timing.values_with_watchdog(watchdog),
+            timing_values(heart, config),
             watchdog_armed=heart.licensed,
             certificates=heart.issued,
         )
