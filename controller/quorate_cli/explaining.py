@@ -121,7 +121,10 @@ def _host(where: source.Source, observed: Observed, name: str) -> list[str]:
             lines.append(f"watchdog {dog.device} ({dog.identity}), {dog.timeout_seconds} s, {'armed' if dog.armed else 'not armed'}")
     if said.certificate is not None:
         c = said.certificate
-        lines.append(f"certified dead by {c.issued_by}, incarnation {c.incarnation}, {c.issued_at:%Y-%m-%d %H:%M:%S}: {c.evidence}")
+        life = "this life" if said.agent is not None and said.agent.incarnation == c.incarnation else "an earlier life"
+        lines.append(
+            f"{life} (incarnation {c.incarnation}) was certified dead by {c.issued_by}, {c.issued_at:%Y-%m-%d %H:%M:%S}: {c.evidence}"
+        )
     for condition in said.conditions:
         if condition.status != "True":
             lines.append(f"{condition.type} is {condition.status}: {condition.message}")
