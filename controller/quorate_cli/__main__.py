@@ -39,6 +39,8 @@ Failures = Annotated[int | None, typer.Option(min=0, help="Ask for this many hos
 def plan(
     more: Annotated[list[Path] | None, typer.Argument(metavar="[PROBLEM]...", help="Further planning problems.")] = None,
     problem: Annotated[list[Path] | None, typer.Option(help="A bare planning problem (JSON), instead of a pool.")] = None,
+    think: Annotated[float, typer.Option(min=0.0, max=3600.0, help="Seconds to close the bracket of each problem.")] = 2.0,
+    certificate: Annotated[Path | None, typer.Option(help="Write the proof of one problem's answer to this file, for `verify`.")] = None,
     files: Files = None,
     failures: Failures = None,
     pool: PoolName = None,
@@ -49,10 +51,19 @@ def plan(
 ) -> None:
     """How many host failures are covered, and where each VM restarts. Several problems give a list."""
     if problem:
-        raise typer.Exit(offline.plan_problems([*problem, *(more or ())], output))
+        raise typer.Exit(offline.plan_problems([*problem, *(more or ())], failures, output, think_seconds=think, certificate=certificate))
     if more:
         raise BadInput("plan", str(more[0]), "give files with -f, or planning problems with --problem")
     raise typer.Exit(offline.plan_pools(Source(tuple(files or ()), kubeconfig, context, pool), failures, output))
+
+
+@app.command()
+def verify(
+    problem: Annotated[Path, typer.Argument(help="The planning problem (JSON).")],
+    certificate: Annotated[Path, typer.Argument(help="Its certificate, from `plan --certificate`.")],
+) -> None:
+    """Check a plan's certificate independently of the planner. Exit code 0 accepted, 1 refused."""
+    raise typer.Exit(offline.verify(problem, certificate))
 
 
 @app.command("what-if")

@@ -1,5 +1,6 @@
 """plan, what-if, check: questions about a pool that change nothing. The planner answers; this module asks and prints."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,24 +10,66 @@ from typing import Any
 from quorate_cli import changes, render, source
 from quorate_controller.observe import BadInput
 from quorate_core.facts import Snapshot
-from quorate_planner import AddVm, Change, Plan, RemoveVm, apply, load, plan, plan_json, plan_problem, start_hosts
+from quorate_planner import (
+    AddVm,
+    Budget,
+    Change,
+    Plan,
+    RemoveVm,
+    Sharp,
+    apply,
+    certificate_json,
+    load,
+    objections,
+    plan,
+    plan_json,
+    sharpen,
+    start_hosts,
+)
 
 
-def plan_problems(paths: Sequence[Path], output: render.Output) -> int:
-    """Plan bare planning problems. Exit code 0: an answer was found, whatever it is."""
+def plan_problems(
+    paths: Sequence[Path], failures: int | None, output: render.Output, *, think_seconds: float, certificate: Path | None
+) -> int:
+    """Plan bare planning problems, each within `think_seconds`. Exit code 0: an answer was found, whatever it is."""
+    if certificate is not None and len(paths) > 1:
+        raise BadInput("--certificate", str(certificate), "needs exactly one --problem")
     documents = []
     plans = []
     for path, text in source.read_bytes(paths):
         try:
             problem = load(text)
+            problem = replace(problem, pool=path.stem, wish=problem.wish if failures is None else failures)
         except ValueError as error:
             raise BadInput(str(path), "", str(error)) from None
         began = time.perf_counter()
-        found = plan_problem(replace(problem, pool=path.stem))
-        documents.append(plan_json(found, time.perf_counter() - began))
-        plans.append(found)
+        found = sharpen(problem, Budget.of(time.perf_counter, think_seconds))
+        documents.append(plan_json(found.plan, time.perf_counter() - began))
+        plans.append(found.plan)
+        if certificate is not None:
+            _write_certificate(found, certificate)
     _print_plans(plans, documents, output)
     return 0
+
+
+def verify(problem: Path, certificate: Path) -> int:
+    """Whether a certificate proves what it claims, by the page of arithmetic that shares no code with the search. 0 yes, 1 no."""
+    (_, problem_text), (_, certificate_text) = source.read_bytes((problem, certificate))
+    wrong = objections(problem_text, certificate_text)
+    for objection in wrong:
+        render.say(f"refused: {objection}")
+    if not wrong:
+        render.say("accepted: the certificate proves its number")
+    return 1 if wrong else 0
+
+
+def _write_certificate(found: Sharp, path: Path) -> None:
+    if found.certificate is None:
+        raise BadInput("--certificate", str(path), "no zones prove this answer, so there is no certificate to write")
+    try:
+        path.write_text(json.dumps(certificate_json(found.certificate), indent=1) + "\n")
+    except OSError as error:
+        raise BadInput("--certificate", str(path), error.strerror or "cannot be written") from None
 
 
 def plan_pools(where: source.Source, failures: int | None, output: render.Output) -> int:

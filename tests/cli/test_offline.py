@@ -202,6 +202,20 @@ def test_several_problems_give_a_list(tmp_path: Path) -> None:
     assert json.loads(quorate("plan", "--problem", paths[0], "-o", "json").stdout)["maxHostFailuresToTolerate"]["lower"] == 1
 
 
+def test_a_certificate_is_written_verified_and_refused_when_a_byte_is_moved(tmp_path: Path) -> None:
+    hosts = [{"name": name, "free": 10} for name in "abc"]
+    problem, proof = tmp_path / "p.json", tmp_path / "proof.json"
+    problem.write_text(json.dumps({"hosts": hosts, "vms": [{"name": "v", "size": 4, "host": "a"}, {"name": "w", "size": 4, "host": "b"}]}))
+    assert quorate("plan", "--problem", problem, "--certificate", proof).returncode == 0
+    assert quorate("verify", problem, proof).returncode == 0
+    forged = json.loads(proof.read_text())
+    forged["k"] += 1
+    proof.write_text(json.dumps(forged))
+    refused = quorate("verify", problem, proof)
+    assert refused.returncode == 1
+    assert "refused" in refused.stdout
+
+
 def edit(change: Callable[[list[Json]], object]) -> list[Json]:
     objects = copy.deepcopy(cluster())
     change(objects)
