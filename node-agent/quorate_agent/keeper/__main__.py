@@ -61,7 +61,7 @@ class Keeper:
     def _reopen(self, device: str) -> None:
         wanted = self._state
         try:
-            self._dog = open_watchdog(device, wanted.asked_timeout_seconds)
+            self._dog = open_watchdog(device, wanted.asked_timeout_seconds, True)
             self._state = replace(wanted, timeout_seconds=self._dog.timeout_seconds)
             self._voice.say(f"watchdog {device} is open again after a restart, {wanted.mode}")
         except NoWatchdog as error:
@@ -149,7 +149,7 @@ class Keeper:
         if self._state.mode is not Mode.CLOSED:
             return
         try:
-            self._dog = open_watchdog(device, timeout_seconds)
+            self._dog = open_watchdog(device, timeout_seconds, False)
         except NoWatchdog as error:
             if self._problem != str(error):
                 self._voice.say(str(error), loud=True)

@@ -41,17 +41,21 @@ class Watchdog(Protocol):
         """Its descriptor."""
 
 
-def open_watchdog(device: str, timeout_seconds: float) -> Watchdog:
-    """Open and start the watchdog of that name. Raises NoWatchdog."""
+def open_watchdog(device: str, timeout_seconds: float, runs_already: bool) -> Watchdog:
+    """Open the watchdog of that name, and start it unless it runs already. Raises NoWatchdog.
+
+    `runs_already`: a keeper before this one has started it, and others may rely on it. Then it is never stopped, whatever goes wrong, and
+    its timeout is only asked for: setting it would be a ping that no licence has allowed.
+    """
     if device.startswith(DEVELOPMENT_PREFIX):
         return DevelopmentWatchdog(device.removeprefix(DEVELOPMENT_PREFIX), timeout_seconds)
-    return LinuxWatchdog(device, timeout_seconds)
+    return LinuxWatchdog(device, timeout_seconds, runs_already)
 
 
 class LinuxWatchdog:
     """A device of the kernel's watchdog API."""
 
-    def __init__(self, device: str, timeout_seconds: float) -> None:
+    def __init__(self, device: str, timeout_seconds: float, runs_already: bool) -> None:
         try:
             self._fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -67,9 +71,10 @@ class LinuxWatchdog:
                 raise NoWatchdog(
                     f"{device} ({self.identity}) stops whenever it is closed (no magic close, nowayout is off); a crash would disarm it"
                 )
-            self.timeout_seconds = self._set_timeout(options, timeout_seconds)
+            self.timeout_seconds = self._timeout(0 if runs_already else options, timeout_seconds)
         except (OSError, NoWatchdog) as error:
-            os.write(self._fd, b"V")
+            if not runs_already:
+                os.write(self._fd, b"V")  # started a moment ago, nobody relies on it: it must not reset a host that never armed
             os.close(self._fd)
             if isinstance(error, NoWatchdog):
                 raise
@@ -97,7 +102,7 @@ class LinuxWatchdog:
         raw = info.tobytes()
         return int.from_bytes(raw[:4], "little"), raw[8:].split(b"\0", 1)[0].decode(errors="replace")
 
-    def _set_timeout(self, options: int, timeout_seconds: float) -> float:
+    def _timeout(self, options: int, timeout_seconds: float) -> float:
         value = array.array("i", [max(1, round(timeout_seconds))])
         if options & _WDIOF_SETTIMEOUT:
             fcntl.ioctl(self._fd, _WDIOC_SETTIMEOUT, value, True)
