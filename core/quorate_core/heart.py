@@ -1,6 +1,6 @@
 """What a host's heartbeat machine knows, hears and asks for: its state, events and actions. Data only; `heartbeat.step` decides.
 
-Time is a field of every event: this host's monotonic seconds. Wall clocks appear nowhere.
+Time is a field of every event: this host's seconds since boot (time suspended included). Wall clocks appear nowhere.
 """
 
 from collections.abc import Mapping

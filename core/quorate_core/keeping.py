@@ -20,7 +20,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a keeper leaves on the host's tmpfs. Times are monotonic seconds of that boot."""
+    """What a keeper leaves on the host's tmpfs. Times are seconds since that boot."""
 
     boot_id: str
     device: str

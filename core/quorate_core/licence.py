@@ -14,7 +14,7 @@ from quorate_core.statement import Malformed
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One storage cycle as it came back. Times are this host's monotonic seconds; `issued_at` was taken before the write was asked for.
+    """One storage cycle as it came back. Times are this host's seconds since boot; `issued_at` was taken before the write was asked for.
 
     `blocks` is empty if the read failed; `written` is None for a cycle that only read.
     """

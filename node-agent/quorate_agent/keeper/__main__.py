@@ -10,12 +10,11 @@ import select
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from quorate_agent import realtime, wire
+from quorate_agent import clock, realtime, wire
 from quorate_agent.keeper import marker as markers
 from quorate_agent.keeper.watchdog import NoWatchdog, Watchdog, open_watchdog
 from quorate_agent.voice import Voice
@@ -36,7 +35,7 @@ class Keeper:
         self._client: socket.socket | None = None
         self.stop_asked = False
         left = markers.load(folder)
-        self._state, device = keeping.restore(left, boot_id, time.monotonic())
+        self._state, device = keeping.restore(left, boot_id, clock.now())
         if self._state.mode is Mode.EXPIRED:
             self._voice.say("the licence ended while no keeper ran; the watchdog is not opened again and will reset this host", loud=True)
         if device is not None:
@@ -46,7 +45,7 @@ class Keeper:
     def run(self) -> None:
         """Serve until stopped (which only works while no watchdog runs that must not be stopped)."""
         while not (self.stop_asked and self._may_stop()):
-            self._step(keeping.Tick(time.monotonic()))
+            self._step(keeping.Tick(clock.now()))
             sources = [self._listener, *([self._client] if self._client else [])]
             ready = select.select(sources, [], [], self._sleep())[0]
             if self._listener in ready:
@@ -55,7 +54,7 @@ class Keeper:
                 self._read()
 
     def _sleep(self) -> float:
-        until = self._state.next_pet_at - time.monotonic()
+        until = self._state.next_pet_at - clock.now()
         return min(_LONGEST_SLEEP_SECONDS, max(0.0, until)) if self._dog else _LONGEST_SLEEP_SECONDS
 
     def _reopen(self, device: str) -> None:
@@ -132,7 +131,7 @@ class Keeper:
             self._voice.say(f"a message from pulse is not understood: {error}", loud=True)
 
     def _obey(self, fields: dict[str, object]) -> None:
-        now = time.monotonic()
+        now = clock.now()
         match fields["kind"]:
             case "open":
                 self._open(str(fields["device"]), float(str(fields["timeoutSeconds"])))
@@ -156,7 +155,7 @@ class Keeper:
             self._problem = str(error)
             return
         self._problem = ""
-        self._step(keeping.Opened(time.monotonic(), device, timeout_seconds, self._dog.timeout_seconds))
+        self._step(keeping.Opened(clock.now(), device, timeout_seconds, self._dog.timeout_seconds))
 
     def _tell(self) -> None:
         if self._client is None:

@@ -10,13 +10,12 @@ import secrets
 import select
 import signal
 import sys
-import time
 import uuid
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quorate_agent import realtime, wire
+from quorate_agent import clock, realtime, wire
 from quorate_agent.pulse import describe
 from quorate_agent.pulse.disk import Disk, Order
 from quorate_agent.pulse.links import Audience, KeeperLink
@@ -52,7 +51,7 @@ class Pulse:
     def run(self) -> None:
         """Beat until SIGTERM. The keeper stays; a pulse that comes back within the licence goes on as the same incarnation."""
         while not self.stop_asked:
-            now = time.monotonic()
+            now = clock.now()
             if now >= self._next_config_at:
                 self._next_config_at = now + _CONFIG_EVERY_SECONDS
                 self._look_for_config()
@@ -60,7 +59,7 @@ class Pulse:
             sources = [s for s in (self._disk, self._network, self._keeper, self._audience) if s.fileno() >= 0]
             select.select(sources, [], [], self._sleep(now))
             self._take_in()
-            self._step(hearts.Tick(time.monotonic()))
+            self._step(hearts.Tick(clock.now()))
             self._describe()
 
     def _sleep(self, now: float) -> float:
@@ -74,7 +73,7 @@ class Pulse:
 
     def _take_in(self) -> None:
         for cycle in self._disk.results():
-            self._step(hearts.CycleDone(time.monotonic(), cycle))
+            self._step(hearts.CycleDone(clock.now(), cycle))
         for data in self._network.receive():
             self._hear(data)
         try:
@@ -83,10 +82,10 @@ class Pulse:
             self._voice.say(str(error), loud=True)
             said, lost = [], False
         for keeper in said:
-            self._step(hearts.KeeperSaid(time.monotonic(), keeper))
+            self._step(hearts.KeeperSaid(clock.now(), keeper))
         if lost:
             self._voice.say("the keeper is gone", loud=True)
-            self._step(hearts.KeeperGone(time.monotonic()))
+            self._step(hearts.KeeperGone(clock.now()))
         self._audience.welcome()
 
     def _hear(self, data: bytes) -> None:
@@ -97,7 +96,7 @@ class Pulse:
         if isinstance(said, packet.Drop):
             self._drops[said] += 1
         else:
-            self._step(hearts.PacketHeard(time.monotonic(), said))
+            self._step(hearts.PacketHeard(clock.now(), said))
 
     def _step(self, event: hearts.Event) -> None:
         self._heart, actions = heartbeat.step(self._heart, event)
@@ -146,7 +145,7 @@ class Pulse:
             return
         self._config = config
         self._bind()
-        self._step(hearts.Configured(time.monotonic(), config.core()))
+        self._step(hearts.Configured(clock.now(), config.core()))
 
     def _bind(self) -> None:
         members = self._config.members if self._config else ()
@@ -155,7 +154,7 @@ class Pulse:
             self._network.bind(mine.address, self._config.port)
 
     def _describe(self) -> None:
-        now = time.monotonic()
+        now = clock.now()
         for issued in self._heart.issued:
             self._issued_at.setdefault((issued.slot, issued.incarnation), datetime.now(UTC).isoformat())
         if now < self._next_state_at:

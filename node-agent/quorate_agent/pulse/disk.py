@@ -11,10 +11,10 @@ import queue
 import socket
 import stat
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from quorate_agent import clock
 from quorate_core import slot
 from quorate_core.heart import StartCycle
 from quorate_core.licence import Cycle
@@ -79,7 +79,7 @@ class Disk:
                 self._write(file, 0, what.header)
             if what.block is not None:
                 self._write(file, slot.offset_of(what.slot), what.block)
-            read_issued_at = time.monotonic()
+            read_issued_at = clock.now()
             data = self._read(file, slot.offset_of(what.last_slot) + slot.BLOCK_BYTES)
         except OSError as error:
             self._close()
@@ -87,11 +87,11 @@ class Disk:
                 what.number,
                 order.issued_at,
                 read_issued_at,
-                time.monotonic(),
+                clock.now(),
                 what.block,
                 error=f"heartbeat disk {order.path}: {_why(error)}",
             )
-        completed_at = time.monotonic()
+        completed_at = clock.now()
         size = slot.BLOCK_BYTES
         blocks = {index: data[slot.offset_of(index) : slot.offset_of(index) + size] for index in range(what.last_slot + 1)}
         return Cycle(what.number, order.issued_at, read_issued_at, completed_at, what.block, data[:size], blocks)
