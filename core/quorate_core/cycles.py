@@ -31,7 +31,8 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
         return _resume(heart, config, slots.get(member.slot)), tuple(actions)
     if not heart.claimed:
         return _claim(heart, config, member, cycle, slots.get(member.slot)), tuple(actions)
-    proof = judge(cycle, slots, config.pool_id, member.slot, heart.incarnation, config.timing.cycle_limit_seconds)
+    limit = config.timing.cycle_limit_seconds
+    proof = judge(cycle, slots, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
     match proof:
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
@@ -114,7 +115,7 @@ def _claim(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cy
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
     # What the former life of this host had certified stays true; it is carried over until the dead hosts are back.
     carried = mine.certificates if mine is not None else ()
-    return replace(heart, claimed=True, claim=None, issued=carried, next_cycle_at=0.0)
+    return replace(heart, claimed=True, claimed_over=block, claim=None, issued=carried, next_cycle_at=0.0)
 
 
 def _resume(heart: Heart, config: pool.PoolConfig, mine: slot.Slot | None) -> Heart:

@@ -42,7 +42,8 @@ class Pending:
 class Heart:
     """One host's state. `deadline` is None while no licence is needed; `licensed` once the keeper has confirmed that it runs under one.
 
-    `claimed`: the own slot is ours to write. `resuming`: this agent was restarted under a running licence and has not yet read its slot.
+    `claimed`: the own slot is ours to write, and `claimed_over` what stood in it then. `resuming`: this agent was restarted under a
+    running licence and has not yet read its slot.
     `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
     `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for; 0 without one.
     """
@@ -57,6 +58,7 @@ class Heart:
     asked_open_at: float | None = None
     claim: Claim | None = None
     claimed: bool = False
+    claimed_over: bytes = b""
     resuming: bool = False
     sequence: int = 0
     proposal: int = 0

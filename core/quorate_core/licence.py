@@ -16,7 +16,8 @@ from quorate_core.statement import Malformed
 class Cycle:
     """One storage cycle as it came back. Times are this host's seconds since boot; `issued_at` was taken before the write was asked for.
 
-    `blocks` is empty if the read failed; `written` is None for a cycle that only read.
+    `blocks` is empty if the read failed; `written` is None for a cycle that only read. `found` is what stood in the own slot just before it
+    was written; empty if nobody looked.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Cycle:
     header: bytes = b""
     blocks: Mapping[int, bytes] = field(default_factory=dict)
     error: str = ""
+    found: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,15 @@ class NoEvidence:
 
 
 def judge(
-    cycle: Cycle, slots: Mapping[int, slot.Slot], pool_id: bytes, my_slot: int, my_incarnation: int, limit_seconds: float
+    cycle: Cycle,
+    slots: Mapping[int, slot.Slot],
+    pool_id: bytes,
+    my_slot: int,
+    my_incarnation: int,
+    limit_seconds: float,
+    claimed_over: bytes = b"",
 ) -> Evidence | NoEvidence:
-    """What a cycle proves. `slots` are the valid slots of members that it read."""
+    """What a cycle proves. `slots` are the valid slots of members that it read; `claimed_over` is what this host may have overwritten."""
     if cycle.error:
         return NoEvidence(cycle.error)
     if cycle.written is None:
@@ -74,4 +82,16 @@ def judge(
             return NoEvidence(f"{other.statement.host} has certified this host dead", condemned=True)
     if cycle.blocks.get(my_slot) != cycle.written:
         return NoEvidence("this host's own slot did not come back as it was written")
+    stranger = _incarnation(cycle.found) if cycle.found != claimed_over else None
+    if stranger not in (None, my_incarnation):
+        # Those who read only the other one would count this one's silence while it lives.
+        return NoEvidence(f"incarnation {stranger:016x} wrote this host's own slot; two agents or machines may share it")
     return Evidence(cycle.issued_at)
+
+
+def _incarnation(block: bytes) -> int | None:
+    # What cannot be read names nobody: a torn write of one's own is healed by the next.
+    try:
+        return slot.decode(block).statement.incarnation
+    except Malformed:
+        return None

@@ -67,3 +67,14 @@ def test_a_record_that_condemns_this_incarnation_ends_its_evidence_for_good(othe
 
 def test_a_record_about_a_former_incarnation_does_not_concern_this_one() -> None:
     assert judged(GOOD, slot_of(1, evictions=((0, 4),), certificates=(Issued(0, 4, 59, 59),))) == Evidence(100.0)
+
+
+def test_a_slot_that_another_incarnation_wrote_between_two_cycles_is_no_evidence() -> None:
+    """Row 36: overwritten at once, so the read-back does not show it; but others may have read only the other one."""
+    stranger = slot.encode(slot_of(0, incarnation=6))
+    proof = judged(replace(GOOD, found=stranger), slot_of(1))
+    assert isinstance(proof, NoEvidence)
+    assert "incarnation 0000000000000006 wrote this host's own slot" in proof.reason
+    assert licence.judge(replace(GOOD, found=stranger), {}, POOL_ID, 0, 5, LIMIT, stranger) == Evidence(100.0), "it was claimed over"
+    for own in (b"", MINE, bytes(slot.BLOCK_BYTES), b"torn".ljust(slot.BLOCK_BYTES, b"?")):
+        assert judged(replace(GOOD, found=own), slot_of(1)) == Evidence(100.0)

@@ -168,14 +168,14 @@ class World:
     def _start_cycle(self, host: Host, what: hearts.StartCycle, issued_clock: float) -> None:
         seconds, life = host.faults.disk_seconds(), host.life
         hostile = host.faults
+        found: dict[str, object] = {"own": self.blocks.get(what.slot, b"") if what.block is not None else b""}
         before = self.random.uniform(0, 0.3) * (seconds or 1)
         after = self.random.uniform(before, 0.9 * (seconds or 1))
         # What was sent may land even after its host has died.
         if hostile.write_lands and not hostile.disk_error:
-            self.at(before, lambda: self._land(what))
+            self.at(before, lambda: self._land(what, found))
         if seconds is None:
             return
-        found: dict[str, object] = {}
 
         def read() -> None:
             found["header"], found["blocks"], found["at"] = self.header, dict(self.blocks), self.clock(host)
@@ -186,10 +186,11 @@ class World:
         self.at(after, read)
         self.at(seconds, done)
 
-    def _land(self, what: hearts.StartCycle) -> None:
+    def _land(self, what: hearts.StartCycle, found: dict[str, object]) -> None:
         if what.header is not None:
             self.header = what.header
         if what.block is not None:
+            found["own"] = self.blocks.get(what.slot, b"")
             self.blocks[what.slot] = what.block
 
     def _complete(self, host: Host, life: int, what: hearts.StartCycle, issued: float, found: dict[str, object], error: str) -> None:
@@ -200,8 +201,10 @@ class World:
         blocks = {i: self._zero(found["blocks"], i) for i in range(what.last_slot + 1)} if not error else {}
         header = found["header"] if not error else b""
         assert isinstance(header, bytes)
+        own = found["own"]
+        assert isinstance(own, bytes)
         assert isinstance(found["at"], float)
-        cycle = Cycle(what.number, issued, found["at"], completed, what.block, header, blocks, error)
+        cycle = Cycle(what.number, issued, found["at"], completed, what.block, header, blocks, error, own)
 
         def deliver() -> None:
             if self._alive(host, life):

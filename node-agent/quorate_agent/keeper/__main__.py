@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from quorate_agent import clock, realtime, wire
+from quorate_agent.alone import stay_alone
 from quorate_agent.keeper import marker as markers
 from quorate_agent.keeper.watchdog import NoWatchdog, Watchdog, open_watchdog
 from quorate_agent.voice import Voice
@@ -34,6 +35,8 @@ class Keeper:
         self._problem = ""
         self._client: socket.socket | None = None
         self.stop_asked = False
+        # Before the deadline is compared with the clock: the keeper before this one has ended, and its last ping is behind us.
+        self._lock = stay_alone(wire.KEEPER_LOCK)
         left = markers.load(folder)
         self._state, device = keeping.restore(left, boot_id, clock.now())
         if self._state.mode is Mode.EXPIRED:

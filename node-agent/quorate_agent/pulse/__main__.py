@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from quorate_agent import clock, realtime, wire
+from quorate_agent.alone import stay_alone
 from quorate_agent.pulse import describe
 from quorate_agent.pulse.disk import Disk, Order
 from quorate_agent.pulse.links import Audience, KeeperLink
@@ -35,6 +36,7 @@ class Pulse:
     """The shell around `heartbeat.step`."""
 
     def __init__(self, host: str, boot_id: str, voice: Voice) -> None:
+        self._lock = stay_alone(wire.PULSE_LOCK)
         self._voice = voice
         self._boot_id = boot_id
         self._heart = hearts.Heart(host, uuid.UUID(boot_id).bytes, secrets.randbits(64) or 1)

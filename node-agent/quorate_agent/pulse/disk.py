@@ -72,15 +72,16 @@ class Disk:
 
     def _cycle(self, order: Order) -> Cycle:
         what = order.what
-        read_issued_at = order.issued_at
+        read_issued_at, found = order.issued_at, b""
         try:
             file = self._open(order.path)
             if what.header is not None:
                 self._write(file, 0, what.header)
             if what.block is not None:
+                found = self._read(file, slot.offset_of(what.slot), slot.BLOCK_BYTES)
                 self._write(file, slot.offset_of(what.slot), what.block)
             read_issued_at = clock.now()
-            data = self._read(file, slot.offset_of(what.last_slot) + slot.BLOCK_BYTES)
+            data = self._read(file, 0, slot.offset_of(what.last_slot) + slot.BLOCK_BYTES)
         except OSError as error:
             self._close()
             return Cycle(
@@ -94,7 +95,7 @@ class Disk:
         completed_at = clock.now()
         size = slot.BLOCK_BYTES
         blocks = {index: data[slot.offset_of(index) : slot.offset_of(index) + size] for index in range(what.last_slot + 1)}
-        return Cycle(what.number, order.issued_at, read_issued_at, completed_at, what.block, data[:size], blocks)
+        return Cycle(what.number, order.issued_at, read_issued_at, completed_at, what.block, data[:size], blocks, found=found)
 
     def _open(self, path: str) -> int:
         if self._file is not None and self._file[0] == path:
@@ -119,10 +120,10 @@ class Disk:
         if done != len(block):
             raise OSError(errno.EIO, f"only {done} of {len(block)} bytes were written")
 
-    def _read(self, file: int, length: int) -> bytes:
+    def _read(self, file: int, offset: int, length: int) -> bytes:
         done = 0
         while done < length:
-            count = os.preadv(file, [memoryview(self._buffer)[done:length]], done)
+            count = os.preadv(file, [memoryview(self._buffer)[done:length]], offset + done)
             if count == 0:
                 break  # beyond the end nothing was ever written: zeros
             done += count
