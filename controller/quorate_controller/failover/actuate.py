@@ -5,32 +5,30 @@ A conflict means that the cluster has moved on: the action is dropped, and the n
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from quorate_controller import kube
-from quorate_controller.failover import gates
-from quorate_controller.failover.sight import TAINT_KEY
+from quorate_controller.failover import gates, nodes
 from quorate_controller.kube import Json, Kube
 from quorate_controller.membership import key_of
-from quorate_controller.memory import dig
 from quorate_controller.turn import Turn
 from quorate_core.failover_facts import Action, DeleteAttachment, DeletePod, DiscardPod, LiftGate, Say, StartVm, Taint, Untaint
 
 log = logging.getLogger(__name__)
 
-TAINT_VALUE = "nodeshutdown"
-
-
 USE_BY_SECONDS = 10.0
-"""How old the look may be on which an act rests. Shorter than any boot, so that a leader that was stopped in between does nothing
-to a host that came back meanwhile."""
+"""How old the look may be on which an act rests, so that a leader that was stopped in between does nothing on the word of an old one.
+
+It does not say that the host is still down, which may have been booting at the look: what destroys something asks its Node again."""
+
+NO_BOOTS: Mapping[str, str | None] = {}
 
 
-async def perform(turn: Turn, actions: Sequence[Action], looked_at_seconds: float) -> None:
+async def perform(turn: Turn, actions: Sequence[Action], looked_at_seconds: float, dead_boots: Mapping[str, str | None] = NO_BOOTS) -> None:
     """Do them all; one that cannot be done now stops no other. `looked_at_seconds` is the monotonic time of the look they rest on.
 
-    What is not done is asked for again by the next turn.
+    `dead_boots`: by host, the boot that is certified dead. What is not done is asked for again by the next turn.
     """
     for number, action in enumerate(actions):
         age = time.monotonic() - looked_at_seconds
@@ -39,17 +37,19 @@ async def perform(turn: Turn, actions: Sequence[Action], looked_at_seconds: floa
             log.warning("%d acts not done: they rest on a look %.0f s ago (limit %.0f s); looking again", rest, age, USE_BY_SECONDS)
             return
         try:
-            await _one(turn, action)
+            await _one(turn, action, dead_boots)
         except (kube.Conflict, kube.Missing) as error:
             log.info("%s: the cluster has moved on, looking again: %s", action, error)
         except kube.KubeError as error:
             log.warning("%s: not done, to be tried again: %s", action, error)
 
 
-async def _one(turn: Turn, action: Action) -> None:
+async def _one(turn: Turn, action: Action, dead_boots: Mapping[str, str | None]) -> None:
     api = turn.kube
     match action:
         case DeletePod(vm, pod, uid, host, force):
+            if force and await _booted_anew(api, host, dead_boots):
+                return
             grace = 0 if force else None
             if await api.delete(kube.PODS, pod, _namespace(vm), uid=uid, grace_seconds=grace):
                 log.info("%s: old launcher pod %s on the failed host %s deleted", vm, pod, host)
@@ -66,13 +66,22 @@ async def _one(turn: Turn, action: Action) -> None:
             await api.put(kube.start_path(namespace, name), {})
             log.info("%s: KubeVirt asked to start it", vm)
         case Taint(host, evict):
-            await _set_taint(api, host, "NoExecute" if evict else "NoSchedule")
+            await nodes.set_taint(api, host, "NoExecute" if evict else "NoSchedule", dead_boots.get(host))
         case Untaint(host):
-            await _set_taint(api, host, None)
+            await nodes.set_taint(api, host, None)
         case Say():
             _say(turn, action)
         case _:
             assert_never(action)
+
+
+async def _booted_anew(api: Kube, host: str, dead_boots: Mapping[str, str | None]) -> bool:
+    """Asked right before a forced deletion: a kubelet that is back may run this very pod, and then only it may say that it ended."""
+    boot_id = dead_boots.get(host)
+    if boot_id is None or not nodes.shows_another_boot(await api.get(kube.NODES, host), boot_id):
+        return False
+    log.warning("%s: no pod deleted by force, the host has booted anew since the look", host)
+    return True
 
 
 async def _discard(api: Kube, vm: str, pod: str, uid: str) -> None:
@@ -82,25 +91,6 @@ async def _discard(api: Kube, vm: str, pod: str, uid: str) -> None:
         return
     if await api.delete(kube.PODS, pod, _namespace(vm), uid=uid):
         log.info("%s: launcher pod %s, which the scheduler could not place, deleted for another try", vm, pod)
-
-
-async def _set_taint(api: Kube, host: str, effect: str | None) -> None:
-    node = await api.get(kube.NODES, host)
-    if node is None:
-        return
-    before = dig(node, "spec").get("taints") or []
-    present = [t for t in before if t.get("key") == TAINT_KEY]
-    if effect is None and not present:
-        return
-    if effect is not None and any(t.get("effect") == effect for t in present):
-        return
-    taints: list[Json] = [t for t in before if t.get("key") != TAINT_KEY]
-    if effect is not None:
-        taints.append({"key": TAINT_KEY, "value": TAINT_VALUE, "effect": effect})
-    # A merge patch replaces the list as a whole; the resourceVersion makes that a compare-and-swap.
-    patch = {"metadata": {"resourceVersion": node["metadata"]["resourceVersion"]}, "spec": {"taints": taints or None}}
-    await api.merge(kube.NODES, host, patch)
-    log.info("%s: %s", host, f"tainted out of service ({effect})" if effect else "out-of-service taint lifted")
 
 
 def _say(turn: Turn, said: Say) -> None:

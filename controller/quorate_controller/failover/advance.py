@@ -12,7 +12,7 @@ from quorate_api.failover import Failover
 from quorate_api.hahost import HAHost
 from quorate_api.hapool import HAPool, PoolPhase
 from quorate_controller import kube
-from quorate_controller.failover import actuate, gates, records, sight
+from quorate_controller.failover import actuate, gates, nodes, records, sight
 from quorate_controller.failover.detect import detect
 from quorate_controller.kube import Json
 from quorate_controller.membership import Model, parse, parse_pool
@@ -49,6 +49,7 @@ async def advance(turn: Turn) -> FailoverSummary:
         except kube.KubeError as error:
             log.error("pool %s: failover not advanced in this turn: %s", name, error)
             recovering |= _was_recovering(turn, name)
+    await nodes.lift_forgotten(turn)
     await _sweep(turn, recovering)
     return FailoverSummary(frozenset(recovering))
 
@@ -76,7 +77,7 @@ async def _pool(turn: Turn, pool: HAPool) -> bool:
         status = records.status_of(state, before.status, seen).to_json()
         if status != before.status.to_json():
             await turn.kube.replace_status(kube.FAILOVERS, {**objects[state.name], "status": status})
-    await actuate.perform(turn, actions, looked_at_seconds)
+    await actuate.perform(turn, actions, looked_at_seconds, {state.host: state.boot_id for state in open_})
     await _forget(turn, [objects[state.name] for state in states if state.finished])
     return any(state.stage is not Stage.COMPLETED for state in after)
 

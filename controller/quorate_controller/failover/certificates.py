@@ -105,14 +105,13 @@ def standing(host: HAHost | None, incarnation: str, boot_id: str | None, *, node
     """Whether that incarnation is dead, back with another boot, or in doubt. Doubt restarts nothing and frees nothing.
 
     The HAHost says only what the agent reported last. A kubelet may be back, and run VMs, before the agent reports its new life:
-    so a host is dead only while its Node shows the boot that was certified dead, or is gone.
+    so a host whose Node shows another boot than the certified one is never dead. Kubelets write the id of the kernel's boot, as agents
+    do. A Node that shows none leaves the certificate standing: a kubelet names its boot with the status that makes the Node Ready.
     """
     if boot_id is None:
         return Standing.DOUBT
     if node_exists and node_boot_id is not None and node_boot_id != boot_id:
         return Standing.RETURNED
-    if node_exists and node_boot_id is None:
-        return Standing.DOUBT
     if host is None:
         # Host and Node were both removed: the certificate in the Failover is all there is, and nothing can have come back.
         return Standing.DOUBT if node_exists else Standing.DEAD

@@ -7,7 +7,7 @@ from quorate_api.failover import PlannedRestart
 from quorate_api.hahost import HAHost
 from quorate_api.hapool import HAPool, PoolPhase
 from quorate_controller import kube, statuses, translate
-from quorate_controller.failover import certificates
+from quorate_controller.failover import certificates, nodes
 from quorate_controller.kube import Json
 from quorate_controller.membership import key_of, parse
 from quorate_controller.memory import dig
@@ -74,11 +74,10 @@ async def _still_down(turn: Turn, host: HAHost) -> bool:
     """
     agent = host.status.agent
     node = await turn.kube.get(kube.NODES, host.metadata.name)
-    boot_id = dig(node, "status", "nodeInfo").get("bootID")
     if agent is None or agent.boot_id is None:
         log.warning("%s is certified dead, but its boot id was never reported: nothing is restarted", host.metadata.name)
         return False
-    if node is not None and boot_id != agent.boot_id:
+    if nodes.shows_another_boot(node, agent.boot_id):
         log.info("%s has booted anew before its old life was certified dead: its kubelet ends what is left of that", host.metadata.name)
         return False
     return True

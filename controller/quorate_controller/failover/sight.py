@@ -6,7 +6,7 @@ from typing import Any
 
 from quorate_api.hahost import HAHost
 from quorate_controller import kube, translate
-from quorate_controller.failover import gates
+from quorate_controller.failover import gates, nodes
 from quorate_controller.failover.certificates import standing
 from quorate_controller.kube import Json
 from quorate_controller.membership import key_of, parse
@@ -18,7 +18,6 @@ from quorate_core.failover_facts import Attachment, DeadHost, Failover, Launcher
 
 log = logging.getLogger(__name__)
 
-TAINT_KEY = "node.kubernetes.io/out-of-service"
 _JOINED = ("Armed", "Disarmed")
 
 
@@ -74,13 +73,13 @@ def launcher(obj: Json, vm: str) -> LauncherPod:
 async def _host(turn: Turn, f: Failover) -> DeadHost:
     obj = await turn.kube.get(kube.HAHOSTS, f.host)
     node = await turn.kube.get(kube.NODES, f.host)
-    boot_id = dig(node, "status", "nodeInfo").get("bootID") or None
+    boot_id = nodes.boot_of(node)
     try:
         host = parse(HAHost, obj) if obj is not None else None
     except BadInput:
         host = HAHost.model_validate({"metadata": {"name": f.host}, "spec": {"pool": f.pool}})  # unreadable: in doubt
     agent = host.status.agent if host else None
-    taints = [t for t in dig(node, "spec").get("taints") or () if t.get("key") == TAINT_KEY]
+    taints = [t for t in dig(node, "spec").get("taints") or () if t.get("key") == nodes.TAINT_KEY]
     return DeadHost(
         standing=standing(host, f.incarnation, f.boot_id, node_exists=node is not None, node_boot_id=boot_id),
         node_exists=node is not None,

@@ -247,7 +247,7 @@ def test_a_host_is_dead_only_while_certificate_agent_and_node_all_tell_of_the_sa
     assert stands(with_agent(incarnation="b" * 16, boot_id="boot-2")) is Standing.RETURNED
     assert stands(with_agent(incarnation="b" * 16)) is Standing.DOUBT, "a new agent under the old boot"
     assert stands(with_agent(incarnation=None)) is Standing.DOUBT
-    assert stands(host, node_boot=None) is Standing.DOUBT, "a Node registered anew that has not said its boot"
+    assert stands(host, node_boot=None) is Standing.DEAD, "a Node that names no boot has no kubelet that could run a VM"
     assert stands(host, boot_id=None) is Standing.DOUBT
     assert stands(None) is Standing.DOUBT
     uncertified = host.model_copy(update={"status": host.status.model_copy(update={"certificate": None})})
