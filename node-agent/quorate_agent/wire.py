@@ -23,6 +23,7 @@ CONFIG_FILE = "config.json"
 KEEPER_SOCKET = "keeper.sock"
 PULSE_SOCKET = "pulse.sock"
 MARKER_FILE = "marker.json"
+DISK_FILE = "disk.json"
 KEEPER_LOCK = "keeper.lock"
 PULSE_LOCK = "pulse.lock"
 MAX_MESSAGE_BYTES = 64 * 1024

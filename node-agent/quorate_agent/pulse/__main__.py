@@ -17,7 +17,7 @@ from pathlib import Path
 
 from quorate_agent import clock, realtime, wire
 from quorate_agent.alone import stay_alone
-from quorate_agent.pulse import describe
+from quorate_agent.pulse import describe, remembered
 from quorate_agent.pulse.disk import Disk, Order
 from quorate_agent.pulse.links import Audience, KeeperLink
 from quorate_agent.pulse.network import Network
@@ -42,6 +42,7 @@ class Pulse:
         self._heart = hearts.Heart(host, uuid.UUID(boot_id).bytes, secrets.randbits(64) or 1)
         self._config: wire.PulseConfig | None = None
         self._config_seen: tuple[int, int] | None = None
+        self._remembered = remembered.load(boot_id)
         self._disk_path = ""
         self._disk, self._network = Disk(), Network()
         self._keeper, self._audience = KeeperLink(), Audience()
@@ -108,15 +109,14 @@ class Pulse:
     def _act(self, action: hearts.Action, now: float) -> None:
         match action:
             case hearts.StartCycle():
-                if self._config is not None and (self._heart.deadline is None or not self._disk_path):
-                    self._disk_path = self._config.disk  # while a licence runs, its evidence stays on the disk it began on
+                self._choose_disk()
                 self._disk.order(Order(self._disk_path, now, action))
             case hearts.SendPacket(said):
                 self._send(said)
             case hearts.OpenWatchdog(timeout_seconds):
                 device = self._config.watchdog_device if self._config else ""
                 self._keeper.tell(wire.message("open", device=device, timeoutSeconds=timeout_seconds))
-            case hearts.GiveDeadline(incarnation, deadline):
+            case hearts.GiveDeadline(incarnation, deadline) if self._remember_disk():
                 self._keeper.tell(wire.message("deadline", incarnation=f"{incarnation:016x}", deadline=deadline))
             case hearts.ReleaseKeeper(incarnation):
                 self._keeper.tell(wire.message("release", incarnation=f"{incarnation:016x}"))
@@ -124,6 +124,26 @@ class Pulse:
                 self._drops[reason] += 1
             case hearts.Say(sentence, loud):
                 self._voice.say(sentence, loud=loud)
+
+    def _choose_disk(self) -> None:
+        # While a licence runs, its evidence stays on the disk it began on, also when this pulse is not the one that began it.
+        if self._heart.deadline is None and self._config is not None:
+            self._disk_path = self._config.disk
+        elif not self._disk_path:
+            self._disk_path = self._remembered or (self._config.disk if self._config else "")
+        self._remember_disk()
+
+    def _remember_disk(self) -> bool:
+        """Whether the next pulse will know the disk. A deadline that it could renew on another one is not given."""
+        if self._remembered == self._disk_path:
+            return True
+        try:
+            remembered.save(self._boot_id, self._disk_path)
+        except OSError as error:
+            self._voice.say(f"{wire.DISK_FILE} cannot be saved ({error.strerror}); no licence is asked for", loud=True)
+            return False
+        self._remembered = self._disk_path
+        return True
 
     def _send(self, said: Statement) -> None:
         config = self._config
@@ -179,7 +199,7 @@ def main() -> int:
         boot_id = str(uuid.UUID(arguments.boot_id_file.read_text().strip()))
         os.chdir(arguments.run_dir)  # a socket's path may have 107 bytes only; relative names are short
         pulse = Pulse(arguments.node, boot_id, voice)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, wire.BadMessage) as error:
         voice.say(f"cannot start: {error}", loud=True)
         return 1
 
