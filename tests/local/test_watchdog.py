@@ -15,7 +15,7 @@ from quorate_local import runs, watchdog
 CLIENT = """
 import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f = s.makefile("rw", newline="\\n")
-print(f.readline(), end="", flush=True)
+print(f.readline() or "nothing\\n", end="", flush=True)
 for line in sys.stdin:
     if line == "close\\n": s.shutdown(socket.SHUT_RDWR); f.close(); s.close(); print("closed", flush=True); continue
     f.write(line); f.flush()
@@ -101,7 +101,9 @@ def test_a_second_open_connection_of_a_host_is_refused(device: watchdog.Watchdog
     first = Host(device.path, "h1")
     second = Host(device.path, "h1")
     assert second.greeting == "busy"
-    assert Host(device.path, "h2").greeting.startswith("identity")
+    other = Host(device.path, "h2")
+    assert other.greeting.startswith("identity")
+    other.end()
     first.end()
     second.end()
 
@@ -125,7 +127,7 @@ def test_the_timeout_that_was_really_set_is_answered(device: watchdog.Watchdog) 
 
 def test_a_process_of_no_host_of_this_run_cannot_pet(device: watchdog.Watchdog) -> None:
     stranger = Host(device.path, "h1", run="another")
-    assert stranger.greeting == ""
+    assert stranger.greeting == "nothing"
     stranger.end()
     with socket.socket(socket.AF_UNIX) as unmarked:
         unmarked.connect(str(device.path))
