@@ -65,6 +65,12 @@ def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
 def _check_licence(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
     if heart.phase is Phase.FENCING or heart.deadline is None or now <= heart.deadline:
         return heart, ()
+    if not heart.licensed and heart.keeper is not None and heart.keeper.mode is keeping.Mode.OPEN:
+        # The keeper never took the licence (it could not save its marker?): nothing will reset this host, and it never said it was armed.
+        phase = Phase.JOINING if heart.phase is Phase.ARMED else heart.phase
+        why = f"the keeper has not taken the licence that ended {now - heart.deadline:.1f} s ago; not armed"
+        freed = replace(heart, phase=phase, message=why, deadline=None, confirmed=False, proposal=0)
+        return freed, (Say(f"{heart.host}: {why}", loud=True),)
     why = f"licence ended {now - heart.deadline:.1f} s ago ({heart.no_evidence}); the watchdog resets this host"
     return replace(heart, phase=Phase.FENCING, message=why), (Say(f"{heart.host}: fencing: {why}", loud=True),)
 
@@ -193,6 +199,10 @@ def _stand(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
         return _at(heart, Phase.REFUSED if heart.disk_refused else Phase.STARTING, heart.disk_problem), ()
     if not heart.claimed:
         return heart, ()  # cycles.done says what the slot is waiting for
+    if member.excluded and heart.phase is Phase.REFUSED and heart.keeper.problem:
+        # Still refused, though excluded: excluded is what the controller makes of a host that refuses, and calling it disarmed instead
+        # would undo that, and change the pool's configuration for all, every few seconds. Whether the watchdog is well again is asked on.
+        return _ask_for_watchdog(heart, now, config, heart.keeper)
     if not wanted:
         release = heart.phase is not Phase.DISARMED and heart.keeper.mode is keeping.Mode.OPEN
         return _at(heart, Phase.DISARMED, _why_disarmed(heart)), (cycles.release(heart),) if release else ()
@@ -203,12 +213,7 @@ def _toward_arming(
     heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member, keeper: Keeper
 ) -> tuple[Heart, tuple[Action, ...]]:
     if keeper.mode is keeping.Mode.CLOSED:
-        standing = _at(heart, Phase.REFUSED, f"no usable watchdog: {keeper.problem}") if keeper.problem else heart
-        if not keeper.problem:
-            standing = _at(heart, Phase.JOINING, "the watchdog is being opened")
-        if heart.asked_open_at is not None and now - heart.asked_open_at < _ASK_AGAIN_SECONDS:
-            return standing, ()
-        return replace(standing, asked_open_at=now), (OpenWatchdog(config.timing.watchdog_seconds),)
+        return _ask_for_watchdog(heart, now, config, keeper)
     if keeper.mode is not keeping.Mode.OPEN:
         return _at(heart, Phase.REFUSED, f"the keeper is bound to incarnation {keeper.incarnation:016x}"), ()
     evidence_at = heart.evidence_at
@@ -222,6 +227,16 @@ def _toward_arming(
     names = ", ".join(m.host for m in config.members if ready.proposal >> m.slot & 1)
     armed = replace(heart, phase=Phase.ARMED, message="", deadline=deadline, licensed=False, confirmed=False)
     return armed, (GiveDeadline(heart.incarnation, deadline), Say(f"{heart.host}: agreed with {names}; arming"))
+
+
+def _ask_for_watchdog(heart: Heart, now: float, config: pool.PoolConfig, keeper: Keeper) -> tuple[Heart, tuple[Action, ...]]:
+    if keeper.problem:
+        standing = _at(heart, Phase.REFUSED, f"no usable watchdog: {keeper.problem}")
+    else:
+        standing = _at(heart, Phase.JOINING, "the watchdog is being opened")
+    if heart.asked_open_at is not None and now - heart.asked_open_at < _ASK_AGAIN_SECONDS:
+        return standing, ()
+    return replace(standing, asked_open_at=now), (OpenWatchdog(config.timing.watchdog_seconds),)
 
 
 def _at(heart: Heart, phase: Phase, message: str) -> Heart:

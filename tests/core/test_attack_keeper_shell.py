@@ -16,6 +16,7 @@ from quorate_agent.clock import now
 from quorate_agent.keeper import __main__ as keepers
 from quorate_agent.keeper import watchdog
 from quorate_agent.voice import Voice
+from quorate_core import keeping
 from quorate_core.keeping import Mode
 
 
@@ -154,3 +155,29 @@ def test_a_second_keeper_on_one_host_does_not_start(here: Path) -> None:
         keepers.Keeper(here, "boot", Voice("second"))
     assert (here / wire.KEEPER_SOCKET).stat().st_ino == socket
     assert first is not None
+
+
+@pytest.mark.parametrize("stoppable", [True, False])
+def test_a_watchdog_whose_marker_cannot_be_saved_does_not_reset_a_host_that_never_armed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, stoppable: bool
+) -> None:
+    """tmpfs full: either it is stopped again, or it is petted."""
+    dog = Dog()
+    monkeypatch.setattr(dog, "disarm", lambda: stoppable)
+    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: dog)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keepers.markers, "save", full)
+    keeper = keepers.Keeper(here, "boot", Voice("test"))
+    keeper._open("dog", 8.0)
+    keeper._step(keeping.Tick(now() + 1))
+    if stoppable:
+        assert (keeper._dog, keeper._state.mode) == (None, Mode.CLOSED)
+        assert "cannot be saved" in keeper._problem
+    else:
+        assert keeper._state.mode is Mode.OPEN
+        assert dog.pets > 0
+    keeper._step(keeping.DeadlineGiven(now(), "5", now() + 20))
+    assert keeper._state.mode is not Mode.LICENSED

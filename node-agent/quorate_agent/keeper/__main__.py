@@ -105,7 +105,11 @@ class Keeper:
             return state
         self._dog = None
         closed = Keeping(state.boot_id)
-        markers.save(self._folder, keeping.marker_of(closed))
+        try:
+            markers.save(self._folder, keeping.marker_of(closed))
+        except OSError as error:
+            # The next keeper would open the watchdog and pet it without a licence: no harm, but somebody should know.
+            self._voice.say(f"the marker cannot be saved ({error.strerror})", loud=True)
         self._voice.say(f"watchdog {state.device} is stopped: the host is disarmed")
         return closed
 
@@ -158,7 +162,20 @@ class Keeper:
             self._problem = str(error)
             return
         self._problem = ""
-        self._step(keeping.Opened(clock.now(), device, timeout_seconds, self._dog.timeout_seconds))
+        opened = keeping.Opened(clock.now(), device, timeout_seconds, self._dog.timeout_seconds)
+        self._step(opened)
+        if self._state.mode is Mode.CLOSED:
+            self._without_marker(opened)
+
+    def _without_marker(self, opened: keeping.Opened) -> None:
+        """The watchdog runs, nobody relies on it, and its marker cannot be saved: it must not reset this host for that."""
+        assert self._dog is not None
+        if self._dog.disarm():
+            self._dog = None
+            self._problem = f"{opened.device}: {wire.MARKER_FILE} cannot be saved, so the watchdog was stopped again"
+            return
+        # It cannot be stopped: then it is petted. No licence is taken while the marker cannot be saved.
+        self._state, _ = keeping.step(self._state, opened)
 
     def _tell(self) -> None:
         if self._client is None:
