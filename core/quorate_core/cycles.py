@@ -159,8 +159,9 @@ def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: 
         return heart, ()
     actions: list[Action] = []
     for one in config.members:
-        watch = heart.peers.get(one.slot, membership.Peer()).watch
-        if one.slot == member.slot or watch is None or watch.incarnation in heart.dead.get(one.slot, frozenset()):
+        # Also what others have certified: a certificate that only one host publishes is lost with that host, or with its way to the API.
+        watch = _silent(heart, one.slot)
+        if one.slot in back or one.slot == member.slot or watch is None:
             continue
         heard = heart.peers[one.slot].heard_of(watch.incarnation)
         verdict = certificate.verdict(watch, one.slot, cycle, heard, config.timing.network_timeout_seconds)
@@ -175,3 +176,13 @@ def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: 
         )
         actions.append(Say(sentence, loud=True))
     return heart, tuple(actions)
+
+
+def _silent(heart: Heart, index: int) -> certificate.Watch | None:
+    """The incarnation in that slot that this host may still have to certify itself."""
+    peer, dead = heart.peers.get(index, membership.Peer()), heart.dead.get(index, frozenset())
+    if peer.watch is not None and peer.watch.armed and peer.watch.incarnation not in dead:
+        return peer.watch
+    condemned = peer.condemned
+    said = any(c.slot == index and (condemned is None or c.incarnation == condemned.incarnation) for c in heart.issued)
+    return None if said else condemned

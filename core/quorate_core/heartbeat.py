@@ -152,6 +152,8 @@ def _heard(heart: Heart, now: float, said: Statement) -> tuple[Heart, tuple[Acti
         return heart, (CountDrop(drop),)
     heart = replace(heart, gate=gate)
     if said.incarnation in heart.dead.get(said.slot, frozenset()):
+        peer = membership.after_packet_of_the_condemned(heart.peers.get(said.slot, membership.Peer()), said.incarnation, now)
+        heart = replace(heart, peers={**heart.peers, said.slot: peer})
         return cycles.shout(heart, said.slot, said.incarnation, said.host, "a packet")
     peer = membership.after_packet(heart.peers.get(said.slot, membership.Peer()), said, now)
     return replace(heart, peers={**heart.peers, said.slot: peer}), ()

@@ -17,7 +17,11 @@ from quorate_core.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is known of the host of one slot. `changed_at` is None until its slot has changed before our eyes."""
+    """What is known of the host of one slot. `changed_at` is None until its slot has changed before our eyes.
+
+    `condemned` is an incarnation that somebody has certified: it counts no more for membership, but its silence is counted on, so that
+    this host can say on evidence of its own that it is dead. A copied certificate would be only as sound as the one it was copied from.
+    """
 
     block: bytes = b""
     slot: Slot | None = None
@@ -25,6 +29,7 @@ class Peer:
     packet: Statement | None = None
     heard_at: float | None = None
     watch: certificate.Watch | None = None
+    condemned: certificate.Watch | None = None
 
     @property
     def incarnation(self) -> int | None:
@@ -63,7 +68,10 @@ def valid_slots(cycle: Cycle, config: pool.PoolConfig) -> dict[int, Slot]:
 def after_read(peer: Peer, seen: Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool, dead: frozenset[int]) -> Peer:
     """The peer after one more read of its slot. `dead` are its incarnations that were certified."""
     if peer.watch is not None and peer.watch.incarnation in dead:
-        peer = replace(peer, watch=None)
+        peer = replace(peer, watch=None, condemned=peer.watch)
+    counted = certificate.observe(peer.condemned, seen, block, cycle, after_gap=after_gap)
+    # A watch that began for, or went over to, an incarnation that nobody has certified is not this one's business.
+    peer = replace(peer, condemned=counted if counted is not None and counted.incarnation in dead else None)
     if seen is not None and seen.statement.incarnation in dead:
         # A late write of the dead: ignored for membership (the caller reports it), and no watch begins for it.
         alive = peer.slot is not None and peer.slot.statement.incarnation not in dead
@@ -82,6 +90,13 @@ def after_read(peer: Peer, seen: Slot | None, block: bytes, cycle: Cycle, *, aft
 def after_packet(peer: Peer, said: Statement, at: float) -> Peer:
     """The peer after a packet that passed the gate."""
     return replace(peer, packet=said, heard_at=at)
+
+
+def after_packet_of_the_condemned(peer: Peer, incarnation: int, at: float) -> Peer:
+    """The peer after a packet of an incarnation that was certified: no member any more, but a reason to count its silence again."""
+    if peer.condemned is None or peer.condemned.incarnation != incarnation:
+        return peer
+    return replace(peer, condemned=replace(peer.condemned, since=at))
 
 
 def on_storage(peer: Peer, at: float, timing: Timing) -> bool:

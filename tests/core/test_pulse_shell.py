@@ -1,4 +1,4 @@
-"""Attacks on pulse's shell: a restart under a licence, and a second pulse."""
+"""Pulse's shell: a restart under a licence, and a second pulse."""
 
 import multiprocessing
 from pathlib import Path

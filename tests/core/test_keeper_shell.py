@@ -1,4 +1,4 @@
-"""Attacks on the keeper's shell: what it does to the device and to the clock on the way of a restart or a suspend."""
+"""The keeper's shell: what it does to the device and to the clock on the way of a restart or a suspend."""
 
 import array
 import errno
