@@ -35,6 +35,7 @@ async def advance(turn: Turn) -> FailoverSummary:
     Raises `kube.KubeError` when leftover gates cannot be looked after.
     """
     recovering: set[str] = set()
+    unreadable: set[str] = set()
     for obj in turn.observed.hapools:
         name = obj["metadata"]["name"]
         try:
@@ -43,6 +44,7 @@ async def advance(turn: Turn) -> FailoverSummary:
         except BadInput as error:
             log.error("no failover for pool %s: %s", name, error)
             recovering |= _was_recovering(turn, name)
+            unreadable.add(name)
         except kube.Conflict as error:
             log.info("pool %s: somebody else was faster, looking again: %s", name, error)
             recovering |= _was_recovering(turn, name)
@@ -50,7 +52,7 @@ async def advance(turn: Turn) -> FailoverSummary:
             log.error("pool %s: failover not advanced in this turn: %s", name, error)
             recovering |= _was_recovering(turn, name)
     await nodes.lift_forgotten(turn)
-    await _sweep(turn, recovering)
+    await _sweep(turn, recovering - unreadable)
     return FailoverSummary(frozenset(recovering))
 
 
@@ -83,12 +85,18 @@ async def _pool(turn: Turn, pool: HAPool) -> bool:
 
 
 async def _sweep(turn: Turn, recovering: set[str]) -> None:
-    """Lift gates that nobody waits for: of pools that do not recover, and all when none does."""
+    """Lift gates that nobody waits for: of pools that are not being recovered, and all when none is.
+
+    A pool that cannot be read is not being recovered: nobody can say whose turn it is, and order is worth less than its VMs. As in the
+    workflow, no VM is let go that has a pod left on a dead host.
+    """
+    dead = {dig(f, "spec").get("host") for f in turn.observed.failovers if not dig(f, "status").get("hostReturnedAt")}
+    left = {pod.vm for pod in sight.launchers(turn) if pod.host in dead and not pod.finished}
     waiting = {vm.key for name in recovering if name in turn.snapshots for vm in turn.snapshots[name].vms}
     known = {vm.key for snapshot in turn.snapshots.values() for vm in snapshot.vms}
     for pod in sight.launchers(turn):
         orphan = not recovering or (pod.vm in known and pod.vm not in waiting)
-        if not (pod.gated and orphan) or pod.deleting or pod.finished:
+        if not (pod.gated and orphan) or pod.vm in left or pod.deleting or pod.finished:
             continue
         try:
             if await gates.lift(turn.kube, pod.vm.partition("/")[0], pod.name, pod.uid, None):

@@ -153,7 +153,7 @@ def gated_pod() -> Json:
     return launcher("v", None, phase="Pending", schedulingGates=[{"name": "quorate.dev/recovery"}])
 
 
-def lifted_in_a_turn(prepare: Callable[[ScriptedApi], None]) -> bool:
+def lifted_in_a_turn(prepare: Callable[[ScriptedApi], None], *, readable: bool = True) -> bool:
     api, patches = ScriptedApi(), []
     store(api)
     api.put("/api/v1/namespaces/ns/pods/virt-launcher-v-x", gated_pod())
@@ -169,7 +169,8 @@ def lifted_in_a_turn(prepare: Callable[[ScriptedApi], None]) -> bool:
         async with api.serving(), api.client() as client:
             api.script = script
             observed = await observe(client)
-            await failover.advance(Turn(client, observed, {"a": snapshot_of(observed, "a")}, {}, NOW, 0.0, lambda *_: None))  # type: ignore[arg-type]
+            snapshots = {"a": snapshot_of(observed, "a")} if readable else {}
+            await failover.advance(Turn(client, observed, snapshots, {}, NOW, 0.0, lambda *_: None))  # type: ignore[arg-type]
 
     asyncio.run(play())
     return bool(patches)
@@ -179,13 +180,26 @@ def test_a_gate_that_outlived_its_recovery_is_lifted() -> None:
     assert lifted_in_a_turn(lambda api: None)
 
 
-def test_a_gate_is_not_swept_away_while_its_pool_recovers() -> None:
-    def recovering(api: ScriptedApi) -> None:
-        spec = {"pool": "a", "host": "n1", "incarnation": DEAD, "bootId": "boot-1", "generation": 1, "certificate": certificate()}
-        restart = {"vm": "ns/v", "uid": "old", "pod": "old", "protection": "Protected", "sizeBytes": 1 << 60}
-        api.put(NAME, {"metadata": {"name": "n1-aaaaaaaa", "uid": "f"}, "spec": {**spec, "restarts": [restart]}})
+def recovering(api: ScriptedApi) -> None:
+    spec = {"pool": "a", "host": "n1", "incarnation": DEAD, "bootId": "boot-1", "generation": 1, "certificate": certificate()}
+    restart = {"vm": "ns/v", "uid": "old", "pod": "old", "protection": "Protected", "sizeBytes": 1 << 60}
+    api.put(NAME, {"metadata": {"name": "n1-aaaaaaaa", "uid": "f"}, "spec": {**spec, "restarts": [restart]}})
 
+
+def test_a_gate_is_not_swept_away_while_its_pool_recovers() -> None:
     assert not lifted_in_a_turn(recovering)
+
+
+def test_a_gate_does_not_wait_for_a_recovering_pool_that_cannot_be_read() -> None:
+    assert lifted_in_a_turn(recovering, readable=False)
+
+
+def test_a_vm_with_a_pod_left_on_a_dead_host_is_not_let_go_even_when_its_pool_cannot_be_read() -> None:
+    def with_old_pod(api: ScriptedApi) -> None:
+        recovering(api)
+        api.put("/api/v1/namespaces/ns/pods/virt-launcher-v-old", launcher("v", "n1", suffix="old"))
+
+    assert not lifted_in_a_turn(with_old_pod, readable=False)
 
 
 def test_the_words_of_the_state_are_those_of_the_api() -> None:
