@@ -84,6 +84,13 @@ class AgentReport(ApiModel):
     state: Annotated[
         Literal["Starting", "Joining", "Armed", "Fencing", "Disarmed", "Refused"], Field(description="Where the agent stands.")
     ] = "Starting"
+    bound_seconds: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="R_s: how long others must see this incarnation silent before it is dead, by the timing it has published, in seconds.",
+        ),
+    ] = None
     message: Annotated[str, Field(max_length=2048, description="Why it is not armed, if it is not: exactly what is missing.")] = ""
     config_hash: Annotated[str | None, Field(max_length=64, description="Hash of the pool configuration in use.")] = None
     storage: Annotated[ChannelView | None, Field(description="The shared disk as this host sees it.")] = None

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+from quorate_agent.pulse import describe
 from quorate_core import heartbeat, publish, slot
-from quorate_core.heart import CycleDone, Heart, Keeper, KeeperGone, KeeperSaid, StartCycle, Tick
+from quorate_core.heart import Configured, CycleDone, Heart, Keeper, KeeperGone, KeeperSaid, StartCycle, Tick
 from quorate_core.keeping import Mode
 from quorate_core.licence import Cycle
 from quorate_core.pool import Member, PoolConfig
 from quorate_core.statement import Phase
-from quorate_core.timing import STANDARD
+from quorate_core.timing import FAST, STANDARD
 
 CONFIG = PoolConfig(bytes(range(1, 17)), (Member(0, "a"), Member(1, "b")), STANDARD)
 ARMED_KEEPER = Keeper(Mode.LICENSED, 5, 120.0, "dog", "dog", 60.0)
@@ -58,3 +59,12 @@ def test_a_resumed_life_does_not_shorten_what_the_former_pulse_had_published() -
 def test_a_licence_that_was_given_back_binds_the_next_one_to_nothing() -> None:
     freed = replace(ARMED, deadline=None, licensed=False)
     assert published(replace(freed, keeper=replace(ARMED_KEEPER, mode=Mode.OPEN, timeout_seconds=8.0))).timing.watchdog_seconds == 8
+
+
+def test_the_report_names_the_silence_that_the_published_timing_demands_and_not_that_of_the_present_profile() -> None:
+    """The pool went from 20 s to 12 s while this host was armed, and its device only does 60 s."""
+    alone, _ = heartbeat.step(ARMED, KeeperGone(101))
+    heart, _ = heartbeat.step(alone, Configured(101, replace(CONFIG, timing=FAST)))
+    bound = describe.state(heart, 101.0, "", {}, "boot")["boundSeconds"]
+    assert bound == published(heart).timing.release_after_silence_seconds == STANDARD.values_with_watchdog(60).release_after_silence_seconds
+    assert describe.state(replace(heart, claimed=False), 101.0, "", {}, "boot")["boundSeconds"] is None

@@ -30,6 +30,7 @@ def state(heart: Heart, now: float, network_problem: str, issued_at: Mapping[tup
         "bootId": boot_id if heart.claimed else None,
         "armed": heart.phase is Phase.ARMED and heart.confirmed,
         "state": heart.phase.name.capitalize(),
+        "boundSeconds": publish.timing_values(heart, config).release_after_silence_seconds if heart.claimed and config else None,
         "message": heart.message,
         "configHash": config.hash.hex() if config else None,
         "storage": {
