@@ -13,7 +13,7 @@ Invariants:
 from dataclasses import replace
 from datetime import timedelta
 
-from quorate_core.facts import Host, Protection, Vm
+from quorate_core.facts import Protection
 from quorate_core.failover_facts import (
     Action,
     Choose,
@@ -36,6 +36,7 @@ from quorate_core.failover_facts import (
     Untaint,
     VmState,
 )
+from quorate_core.failover_places import Places
 
 HOLD_PATIENCE = timedelta(seconds=10)
 """How long a restart waits for the hold to work before it goes on without: order is worth seconds, not an outage."""
@@ -84,10 +85,8 @@ class _Step:
         self.actions: list[Action] = []
         self.seen = seen
         self.now = seen.now
-        self._choose = choose
         self._dead = {f.host for f in failovers if f.host_returned_at is None}
-        self._taken: dict[str, int] = {}
-        self._sent: dict[str, str] = {}
+        self._places = Places(seen.snapshot, self._dead, choose)
         self._called: set[str] = set()
         self._vms = {vm.key: vm for vm in seen.snapshot.vms}
         self._pods: dict[str, list[LauncherPod]] = {}
@@ -193,7 +192,7 @@ class _Step:
         """Let VMs whose turn it is go, highest priority first: each to its planned host, or where the rule says now."""
         for _, r in self._all():
             if r.stage is RestartStage.PLACED and r.host is not None and not any(p.host or p.gated for p in self._new_pods(r)):
-                self._send(r, r.host)
+                self._places.send(r, r.host)
         for f, r in self._queue():
             may_go = r.vm in self._called and r.stage in (RestartStage.RELEASED, RestartStage.BLOCKED)
             if not (may_go or r.stage is RestartStage.PLACED) or self._old_left(r):
@@ -210,13 +209,16 @@ class _Step:
             self._set(f, r, stage=RestartStage.PLACED, placed_at=r.placed_at or self.now)
             self.actions.append(LiftGate(r.vm, pod.name, pod.uid, None))
             return
-        target = self._target(r)
+        target = self._places.target(r)
         if target is None:
+            if r.stage is not RestartStage.BLOCKED and (soon := self._soon(r)):
+                self._set(f, r, reason=f"waits until {soon}")
+                return
             if r.stage is not RestartStage.BLOCKED or not r.reason.startswith("no host"):
-                self._block(f, r, self._why_no_place(r), retry=False)
+                self._block(f, r, self._places.why_none(r), retry=False)
             return
         tries = r.attempts if r.stage is RestartStage.PLACED else r.attempts + 1
-        self._send(r, target)
+        self._places.send(r, target)
         self._set(f, r, stage=RestartStage.PLACED, host=target, attempts=tries, reason="", retry_at=None, placed_at=r.placed_at or self.now)
         self.actions.append(LiftGate(r.vm, pod.name, pod.uid, target))
 
@@ -350,39 +352,10 @@ class _Step:
             stale = [a for a in self.seen.attachments if a.host == f.host and a.vm == r.vm]
             self.actions += [DeleteAttachment(a.name, a.uid, a.vm) for a in stale]
 
-    def _send(self, r: Restart, host: str) -> None:
-        """Count a VM as on its way: the snapshot does not show it there before its pod is bound."""
-        self._taken[host] = self._taken.get(host, 0) + r.size_bytes
-        self._sent[r.vm] = host
-
-    def _survivors(self) -> tuple[Host, ...]:
-        """The hosts that are not dead, less the memory that this recovery has given away already."""
-        living = [h for h in self.seen.snapshot.hosts if h.name not in self._dead]
-        return tuple(replace(h, used_bytes=h.used_bytes + self._taken.get(h.name, 0)) for h in living)
-
-    def _as_vm(self, r: Restart) -> Vm:
-        vm = self._vms.get(r.vm)
-        if vm is None:
-            return Vm(key=r.vm, size_bytes=r.size_bytes, protection=r.protection, priority=r.priority)
-        return replace(vm, host=None, should_run=True, size_bytes=max(vm.size_bytes, r.size_bytes))
-
-    def _target(self, r: Restart) -> str | None:
-        vm, survivors = self._as_vm(r), self._survivors()
-        for name in (r.host, r.planned_host):
-            host = next((h for h in survivors if h.name == name), None)
-            if host is not None and _fits(vm, host):
-                return host.name
-        present = ((v, self._sent.get(v.key, v.host)) for v in self.seen.snapshot.vms)
-        vms = tuple(replace(v, host=None if host in self._dead else host) for v, host in present)
-        return self._choose(replace(self.seen.snapshot, hosts=survivors, vms=vms), [vm]).get(vm.key)
-
-    def _why_no_place(self, r: Restart) -> str:
-        vm, hosts = self._as_vm(r), self._survivors()
-        most = max((h.free_bytes for h in hosts if vm.may_run_on(h.name)), default=None)
-        if most is None:
-            why = "; ".join(vm.not_agile) or "none of the surviving hosts may run it"
-            return f"no host may run it: {why}"
-        return f"no host has {_gib(vm.size_bytes)} free for it (the most free on one host is {_gib(most)}); it starts when memory is free"
+    def _soon(self, r: Restart) -> str:
+        """What is worth waiting for, but not longer than the group may take."""
+        waits = r.due_at is not None and self.now - r.due_at < GROUP_PATIENCE
+        return self._places.soon(r) if waits else ""
 
     def _block(self, f: Failover, r: Restart, reason: str, *, retry: bool) -> None:
         tries = r.attempts + 1 if r.stage is not RestartStage.PLACED else r.attempts
@@ -404,13 +377,5 @@ class _Step:
         self.actions.append(Say(f.host, vm, reason, message, warning))
 
 
-def _fits(vm: Vm, host: Host) -> bool:
-    return host.accepts_vms and vm.may_run_on(host.name) and host.free_bytes >= vm.size_bytes
-
-
 def _delay(attempts: int) -> timedelta:
     return timedelta(seconds=min(RETRY_MAX_SECONDS, RETRY_FIRST_SECONDS * 2 ** max(0, attempts - 1)))
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**30:.2f} GiB"

@@ -208,6 +208,25 @@ def test_when_memory_is_short_the_highest_priority_takes_it_and_the_rest_waits_v
     assert LiftGate("ns/small", "new-small", "uid-small", "h4") in actions
 
 
+def test_a_live_host_that_is_not_ready_for_a_moment_is_waited_for_in_order_but_not_longer_than_a_minute() -> None:
+    f = failover(restart("a", 1, **RELEASED), restart("b", 2, **RELEASED))
+    closed = survivors(Host("h2", 8 * GIB, accepts_vms=False, why_not="not Ready"), Host("h3", 0))
+    f, actions = one(f, see(f, gated("a"), gated("b"), snapshot=closed))
+    assert f.restarts[0].stage is RestartStage.RELEASED
+    assert "h2 takes VMs again (not Ready)" in f.restarts[0].reason
+    f, actions = one(f, see(f, gated("a"), gated("b"), snapshot=closed, after=59))
+    assert not any(isinstance(a, LiftGate) for a in actions)
+    f, actions = one(f, see(f, gated("a"), gated("b"), after=59.5))
+    assert [(a.vm, a.host) for a in actions if isinstance(a, LiftGate)] == [("ns/a", "h2")]
+
+
+def test_a_host_that_takes_no_vms_for_a_minute_blocks_the_restart() -> None:
+    f = failover(restart("a", 1, due_at=NOW, **RELEASED))
+    closed = survivors(Host("h2", 8 * GIB, accepts_vms=False, why_not="not Ready"))
+    f, _ = one(f, see(f, gated("a"), snapshot=closed, after=60))
+    assert f.restarts[0].stage is RestartStage.BLOCKED
+
+
 def test_two_vms_are_not_sent_to_the_same_free_memory_in_one_step_or_the_next() -> None:
     f = failover(restart("a", size_bytes=3 * GIB, **RELEASED), restart("b", size_bytes=3 * GIB, **RELEASED))
     snapshot = survivors(Host("h2", 4 * GIB))

@@ -1,0 +1,72 @@
+"""Where the VMs of failed hosts can go now: the survivors' memory, less what this recovery has given away already. Pure."""
+
+from collections.abc import Set
+from dataclasses import replace
+
+from quorate_core.facts import Host, HostPhase, Snapshot, Vm
+from quorate_core.failover_facts import Choose, Restart
+
+
+class Places:
+    """The places of one step. `send` counts a VM as on its way, because the snapshot does not show it before its pod is bound."""
+
+    def __init__(self, snapshot: Snapshot, dead: Set[str], choose: Choose) -> None:
+        self._snapshot = snapshot
+        self._dead = dead
+        self._choose = choose
+        self._vms = {vm.key: vm for vm in snapshot.vms}
+        self._taken: dict[str, int] = {}
+        self._sent: dict[str, str] = {}
+
+    def send(self, restart: Restart, host: str) -> None:
+        """The VM goes there: its memory is given away."""
+        self._taken[host] = self._taken.get(host, 0) + restart.size_bytes
+        self._sent[restart.vm] = host
+
+    def target(self, restart: Restart) -> str | None:
+        """The host chosen before, else the planned one, else where the planner's rule says now; None where it fits nowhere."""
+        vm, survivors = self._as_vm(restart), self._survivors()
+        for name in (restart.host, restart.planned_host):
+            host = next((h for h in survivors if h.name == name), None)
+            if host is not None and _fits(vm, host):
+                return host.name
+        present = ((v, self._sent.get(v.key, v.host)) for v in self._snapshot.vms)
+        vms = tuple(replace(v, host=None if host in self._dead else host) for v, host in present)
+        return self._choose(replace(self._snapshot, hosts=survivors, vms=vms), [vm]).get(vm.key)
+
+    def soon(self, restart: Restart) -> str:
+        """A live host with enough memory that takes no VMs just now, and why; empty if there is none."""
+        vm = self._as_vm(restart)
+        for host in self._survivors():
+            room = host.allocatable_bytes - host.used_bytes >= vm.size_bytes
+            if host.phase is HostPhase.LIVE and not host.accepts_vms and room and vm.may_run_on(host.name):
+                return f"{host.name} takes VMs again ({host.why_not or 'it takes none now'})"
+        return ""
+
+    def why_none(self, restart: Restart) -> str:
+        """Why it fits nowhere, with numbers."""
+        vm, hosts = self._as_vm(restart), self._survivors()
+        most = max((h.free_bytes for h in hosts if vm.may_run_on(h.name)), default=None)
+        if most is None:
+            why = "; ".join(vm.not_agile) or "none of the surviving hosts may run it"
+            return f"no host may run it: {why}"
+        return f"no host has {_gib(vm.size_bytes)} free for it (the most free on one host is {_gib(most)}); it starts when memory is free"
+
+    def _survivors(self) -> tuple[Host, ...]:
+        living = [h for h in self._snapshot.hosts if h.name not in self._dead]
+        return tuple(replace(h, used_bytes=h.used_bytes + self._taken.get(h.name, 0)) for h in living)
+
+    def _as_vm(self, restart: Restart) -> Vm:
+        """The VM as it waits for its place; as it was recorded if the snapshot does not have it."""
+        vm = self._vms.get(restart.vm)
+        if vm is None:
+            return Vm(key=restart.vm, size_bytes=restart.size_bytes, protection=restart.protection, priority=restart.priority)
+        return replace(vm, host=None, should_run=True, size_bytes=max(vm.size_bytes, restart.size_bytes))
+
+
+def _fits(vm: Vm, host: Host) -> bool:
+    return host.accepts_vms and vm.may_run_on(host.name) and host.free_bytes >= vm.size_bytes
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.2f} GiB"
