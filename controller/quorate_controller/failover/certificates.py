@@ -46,11 +46,15 @@ def timing_of(pool: HAPool) -> Timing | None:
 
 
 def facts_of(host: HAHost, timing: Timing | None) -> HostFacts:
-    """What an HAHost says, as facts."""
+    """What an HAHost says, as facts.
+
+    The bound is the one that the host says it is bound by: an armed host keeps its timing when the pool's changes, and its survivors
+    watch for as long as that demands. An agent that says none is judged by the pool's timing and its own watchdog.
+    """
     agent = host.status.agent or AgentReport()
     accepted = claim_of(host.status.certificate) if host.status.certificate else None
-    bound: float | None = None
-    if timing and agent.watchdog and agent.watchdog.timeout_seconds:
+    bound: float | None = agent.bound_seconds or None
+    if bound is None and timing and agent.watchdog and agent.watchdog.timeout_seconds:
         bound = timing.values_with_watchdog(agent.watchdog.timeout_seconds).release_after_silence_seconds
     return HostFacts(
         name=host.metadata.name,
