@@ -116,8 +116,9 @@ class Pulse:
             case hearts.OpenWatchdog(timeout_seconds):
                 device = self._config.watchdog_device if self._config else ""
                 self._keeper.tell(wire.message("open", device=device, timeoutSeconds=timeout_seconds))
-            case hearts.GiveDeadline(incarnation, deadline) if self._remember_disk():
-                self._keeper.tell(wire.message("deadline", incarnation=f"{incarnation:016x}", deadline=deadline))
+            case hearts.GiveDeadline(incarnation, deadline):
+                if self._remember_disk():
+                    self._keeper.tell(wire.message("deadline", incarnation=f"{incarnation:016x}", deadline=deadline))
             case hearts.ReleaseKeeper(incarnation):
                 self._keeper.tell(wire.message("release", incarnation=f"{incarnation:016x}"))
             case hearts.CountDrop(reason):
