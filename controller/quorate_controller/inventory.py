@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from quorate_api.hahost import HAHost
-from quorate_api.protectedvm import ProtectedVM
 from quorate_controller import kube
 from quorate_controller.kube import Json, Resource
-from quorate_controller.membership import Membership, key_of, label_wish, parse
+from quorate_controller.membership import Membership, key_of, label_wish
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed
 
@@ -129,17 +128,6 @@ def address_of(node: Json | None) -> str | None:
     """The Node's InternalIP."""
     addresses = dig(node, "status").get("addresses") or ()
     return next((a.get("address") for a in addresses if a.get("type") == "InternalIP"), None)
-
-
-def parsed_protected_vms(observed: Observed) -> tuple[list[ProtectedVM], list[str]]:
-    """ProtectedVMs as models, and what is wrong with the others."""
-    found, problems = [], []
-    for obj in observed.protectedvms:
-        try:
-            found.append(parse(ProtectedVM, obj))
-        except BadInput as error:
-            problems.append(str(error))
-    return found, problems
 
 
 def _seniority(hahost: HAHost) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from quorate_local import processes, runs, watchdog
@@ -139,7 +139,6 @@ class Host:
     memory: str
     labels: dict[str, str]
     agent: bool
-    boots: int = field(default=0)
 
     @property
     def folder(self) -> Path:
@@ -168,7 +167,6 @@ class Host:
         command = [sys.executable, "-I", str(Path(__file__).with_name("machine.py")), str(config)]
         if self.rack.isolated:
             command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *command]
-        self.boots += 1
         process = self.rack.procs.start(self._process, command, env=self.rack.environment(self.name), stdin=subprocess.PIPE)
         if self.rack.isolated:
             self._plug_in(process)
