@@ -17,7 +17,7 @@ class Cycle:
     """One storage cycle as it came back. Times are this host's seconds since boot; `issued_at` was taken before the write was asked for.
 
     `blocks` is empty if the read failed; `written` is None for a cycle that only read. `found` is what stood in the own slot just before it
-    was written; empty if nobody looked.
+    was written; empty if nobody looked. `blank` names, by number, the heartbeat disks on which nothing was ever written.
     """
 
     number: int
@@ -29,6 +29,7 @@ class Cycle:
     blocks: Mapping[int, bytes] = field(default_factory=dict)
     error: str = ""
     found: bytes = b""
+    blank: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
