@@ -66,7 +66,7 @@ def answered(disks: Disks, index: int, cycle: Cycle) -> Outcome:
         problems[index] = problem
     disks = replace(disks, busy=disks.busy - {index}, blank=frozenset(blank), problems=problems)
     if cycle.number != disks.number:
-        # It comes back from a hang and may still help the cycle under way: whenever that is carried out, it proves life at its beginning only.
+        # It comes back from a hang and may still help the cycle under way, which proves life at its beginning, whenever it is carried out.
         again = not disks.done
         return Outcome(replace(disks, busy=disks.busy | {index}) if again else disks, orders=(index,) if again else ())
     if disks.done:
