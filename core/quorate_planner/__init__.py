@@ -6,11 +6,12 @@ from quorate_core.facts import Snapshot
 from quorate_planner.certificate import Certificate, Zone, certificate_json, follow
 from quorate_planner.change import AddVm, Change, ChangeError, GrowVm, MoveVm, RemoveVm, SetProtection, WithoutHost, apply
 from quorate_planner.facts import problem_of
-from quorate_planner.planning import Plan, Witness, holds, plan, plan_problem, restart_targets, start_hosts
+from quorate_planner.planning import Plan, holds, plan, plan_problem, restart_targets, start_hosts
 from quorate_planner.problem import Problem, ProblemError, ProblemHost, ProblemVm, load
 from quorate_planner.report import plan_json
 from quorate_planner.sharp import Budget, Sharp, sharpen
 from quorate_planner.verify import objections
+from quorate_planner.witness import Witness
 
 __all__ = [
     "AddVm",

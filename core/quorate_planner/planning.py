@@ -5,28 +5,13 @@ The answer is a bracket. `lower` is proven: by the zone rule with one chain, or 
 Failure domains: hosts of one domain fail together and count once; a host without a domain is a domain of its own.
 """
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quorate_core.facts import Protection, Snapshot, Vm
 from quorate_planner import bounds, change, facts, tally, zone
 from quorate_planner.problem import Problem, ProblemVm
-
-UNPLACEABLE_NAMED = 16
-"""A witness names at most so many VMs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """Hosts whose failure, all at once, leaves VMs without a place. No hosts: VMs that wait now have none as it is.
-
-    `unplaceable` are the VMs left over when the others are placed; another choice may leave others, but never none.
-    """
-
-    failed_hosts: tuple[str, ...]
-    unplaceable: tuple[str, ...]
-    reason: str
+from quorate_planner.witness import Witness, witness_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,7 @@ def plan_problem(problem: Problem) -> Plan:
         exact=lower == upper,
         plan_exists=exists,
         overcommitted=not exists,
-        witness=None if ceiling is None else _witness(problem, counted, ceiling),
+        witness=None if ceiling is None else witness_of(problem, counted, ceiling),
         placements=Placements(problem, counted),
         waiting_placed=lower >= 0,
     )
@@ -165,33 +150,3 @@ def _lower(counted: tally.Tally, enough: int) -> int:
     """The proven number; stops looking once it is `enough`."""
     _, by_zone = zone.best(counted, enough=enough)
     return by_zone if by_zone >= enough else max(by_zone, bounds.any_fit_floor(counted))
-
-
-def _witness(problem: Problem, counted: tally.Tally, ceiling: bounds.Ceiling) -> Witness:
-    failed = frozenset(name for name, group in zip(counted.names, counted.group, strict=True) if group in ceiling.breaking)
-    left = _left_over(problem, failed)
-    names = ", ".join(sorted(failed))
-    if not failed:
-        reason = f"VMs that wait to be started have no place as it is: {ceiling.why}"
-    else:
-        reason = (
-            f"if {names} {'fails' if len(failed) == 1 else 'fail'}, {left[0] if left else 'a VM'} cannot be started again: {ceiling.why}"
-        )
-    return Witness(tuple(sorted(failed)), tuple(left[:UNPLACEABLE_NAMED]), reason)
-
-
-def _left_over(problem: Problem, failed: frozenset[str]) -> list[str]:
-    """VMs without a place when each in turn takes the tightest host: by priority, then the largest first."""
-    room = sorted((host.free, host.name) for host in problem.hosts if host.name not in failed)
-    moving = sorted((vm for vm in problem.vms if vm.host is None or vm.host in failed), key=lambda vm: (vm.priority, -vm.size, vm.name))
-    left = []
-    for vm in moving:
-        at = bisect_left(room, (vm.size, ""))
-        while at < len(room) and vm.allowed is not None and room[at][1] not in vm.allowed:
-            at += 1
-        if at == len(room):
-            left.append(vm.name)
-        else:
-            free, name = room.pop(at)
-            insort(room, (free - vm.size, name))
-    return left
