@@ -45,6 +45,9 @@ def consider(me: Me, config: pool.PoolConfig, peers: Mapping[int, Peer], dead: M
             armed.append(member)
         elif peer.watch is not None and peer.watch.armed:
             return Ready(0, f"{member.host} was armed and is silent; it has to return or to be certified dead first")
+    deciding = [m.host for m in armed if (seen := peers[m.slot].slot) is not None and seen.intent]
+    if deciding:
+        return Ready(0, f"{', '.join(deciding)}: deciding who lives on in a partition; nobody joins meanwhile")
     awaited = armed or others
     missing = [why for member in awaited if (why := _not_mutual(me, config, member, peers, dead))]
     if missing:

@@ -7,6 +7,7 @@ Nothing is restarted without a certificate, and every doubt ends in none. The pr
 * a gap between two reads longer than 2 h_s + T_c starts the count again: what happened meanwhile is not known;
 * only an incarnation that was armed under a running watchdog: nothing resets any other;
 * not while packets of that incarnation still arrive;
+* only by one whose word the silent host would need to live without storage (`storageless.py`): this one has not given it;
 * only on a cycle that is itself evidence for the observer: a host that cannot prove its own life does not declare another's death.
 
 When a new incarnation appears in the slot, the count for the old one goes on: the newcomer is not a sign of the old one's life.
@@ -15,20 +16,23 @@ When a new incarnation appears in the slot, the count for the old one goes on: t
 from dataclasses import dataclass, replace
 
 from quorate_core.licence import Cycle
-from quorate_core.slot import Issued, Slot
+from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
 from quorate_core.timing import TimingValues
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """One incarnation under observation. `since` is when the read completed that first showed its last change."""
+    """One incarnation under observation. `since` is when the read completed that first showed its last change, `stopped_at` when one
+    completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage."""
 
     incarnation: int
     since: float
     armed: bool
     timing: TimingValues
     block: bytes
+    required: int = 0
+    stopped_at: float | None = None
 
     @property
     def bound_seconds(self) -> float:
@@ -44,10 +48,16 @@ def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, 
         if watch is not None and seen.statement.incarnation == watch.incarnation:
             changed = block != watch.block or after_gap
             return replace(
-                watch, since=at if changed else watch.since, armed=_is_armed(seen), timing=seen.timing, block=block
-            )  # fmt: skip
+                watch,
+                since=at if changed else watch.since,
+                armed=_is_armed(seen),
+                timing=seen.timing,
+                block=block,
+                required=seen.required,
+                stopped_at=_stopped_at(watch.stopped_at, seen, at),
+            )
         if replaces:
-            return Watch(seen.statement.incarnation, at, _is_armed(seen), seen.timing, block)
+            return Watch(seen.statement.incarnation, at, _is_armed(seen), seen.timing, block, seen.required, _stopped_at(None, seen, at))
     if watch is None:
         return None
     # A block that is unreadable is no sign of life while it stays the same; while it changes, somebody is writing: count again.
@@ -55,10 +65,22 @@ def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, 
     return replace(watch, since=at if changed else watch.since, block=watch.block if seen is not None else block)
 
 
-def verdict(watch: Watch, slot_index: int, cycle: Cycle, heard_at: float | None, network_timeout_seconds: float) -> Issued | str:
+def confirmed(watch: Watch, slot_index: int, cycle: Cycle) -> Issued | None:
+    """The certificate of a host that says itself that it is fenced and without any VM: dead as soon as its last writes have landed."""
+    drain = watch.timing.drain_seconds
+    if not watch.armed or watch.stopped_at is None or cycle.read_issued_at - watch.stopped_at < drain:
+        return None
+    return Issued(slot_index, watch.incarnation, round(cycle.read_issued_at - watch.stopped_at, 3), drain, Evidence.CONFIRMED)
+
+
+def verdict(
+    watch: Watch, slot_index: int, cycle: Cycle, heard_at: float | None, network_timeout_seconds: float, my_slot: int
+) -> Issued | str:
     """The certificate, or why there is none yet. `heard_at` is when the last packet of that incarnation came."""
     if not watch.armed:
         return "it was not armed: no watchdog is bound to reset it, so nothing proves that its VMs have stopped"
+    if not watch.required >> my_slot & 1:
+        return "it did not count this host among those whose word it needs, and may live without it"
     silent = cycle.read_issued_at - watch.since
     bound = watch.bound_seconds
     # Demanding that the last read was issued after R_s is stricter than R_s - q and costs one cycle at most.
@@ -67,6 +89,12 @@ def verdict(watch: Watch, slot_index: int, cycle: Cycle, heard_at: float | None,
     if heard_at is not None and cycle.completed_at - heard_at <= network_timeout_seconds:
         return f"its packets still arrive ({cycle.completed_at - heard_at:.1f} s ago)"
     return Issued(slot_index, watch.incarnation, round(silent, 3), bound)
+
+
+def _stopped_at(before: float | None, seen: Slot, at: float) -> float | None:
+    if not (seen.stopped and seen.statement.phase is Phase.FENCING):
+        return None
+    return before if before is not None else at
 
 
 def _is_armed(seen: Slot) -> bool:

@@ -1,14 +1,19 @@
-"""What follows from a completed storage cycle: the own licence, the peers' slots, the claim on the own slot, certificates, disarming."""
+"""What follows from a completed storage cycle: the own licence, the peers' slots, the claim on the own slot, disarming.
 
+What is said about others follows in `judgement`.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
 
-from quorate_core import certificate, claim, membership, pool, slot
+from quorate_core import claim, judgement, membership, pool, publish, slot
+from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, GiveDeadline, Heart, Pending, ReleaseKeeper, Say
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
 from quorate_core.statement import Malformed, Phase
 
-_RESUME_GAP = 1_000_000
-"""Packets carry higher numbers than the last slot that was written; a resumed life starts above all of them."""
+_NEXT_LIFE_GAP = 1_000_000
+"""Packets carry higher numbers than the last slot that was written; the next life, or the next pulse, starts above all of them."""
 
 
 def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, ...]]:
@@ -17,8 +22,11 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if pending is None or pending.number != cycle.number:
         return heart, ()
     heart = replace(heart, pending=None)
-    if config is None or member is None or heart.phase is Phase.FENCING:
+    if config is None or member is None:
         return heart, ()
+    if heart.phase is Phase.FENCING:
+        return _stopped_said(heart, member, cycle, pending), ()
+    heart = judgement.doubt_records(heart, now, cycle)
     if cycle.error:
         problem = heart.disk_problem and cycle.error
         return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=False), ()
@@ -26,9 +34,10 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if heart.disk_problem:
         return replace(heart, no_evidence=heart.disk_problem), ()
     slots = membership.valid_slots(cycle, config)
-    heart, actions = _read_peers(heart, config, member, cycle, slots)
+    # Once this host has said that it has no storage, nothing that it knew of the others' silence counts any more.
+    heart, actions = _read_peers(heart, config, member, cycle, slots, afresh=heart.blind_since is not None)
     if heart.resuming:
-        return _resume(heart, config, slots.get(member.slot)), tuple(actions)
+        return _resume(heart, now, config, slots.get(member.slot)), tuple(actions)
     if not heart.claimed:
         return _claim(heart, config, member, cycle, slots.get(member.slot)), tuple(actions)
     limit = config.timing.cycle_limit_seconds
@@ -37,13 +46,16 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
             if condemned and heart.deadline is not None:
-                heart = replace(heart, phase=Phase.FENCING, message=reason)
+                heart = replace(heart, phase=Phase.FENCING, message=reason, next_cycle_at=0.0)
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
         case Evidence():
             heart = replace(heart, evidence_at=proof.at)
     heart, renewed = _renew(heart, config, proof, pending)
-    heart, certified = _certify(heart, config, member, cycle)
-    return heart, (*actions, *renewed, *certified)
+    assert pending.slot is not None, "a cycle is evidence only if it has written"
+    heart, seeing = _see_again(heart, config, cycle)
+    heart = replace(heart, required=pending.slot.required, dead_on_disk=_joined(heart.dead_on_disk, pending.slot))
+    heart, said = judgement.judge(heart, config, member, cycle, slots, pending.slot)
+    return heart, (*actions, *renewed, *seeing, *said)
 
 
 def release(heart: Heart) -> ReleaseKeeper:
@@ -67,30 +79,32 @@ def _look_at_disk(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
     except Malformed as why:
         if not slot.is_empty(cycle.header):
             problem = f"the heartbeat disk's first block is {why}; it is not overwritten"
-            return replace(heart, disk_problem=problem, disk_refused=True, disk_blank=False)
+            return replace(heart, disk_problem=problem, disk_refused=True, blank_disks=())
         if any(not slot.is_empty(block) for block in cycle.blocks.values()):
             problem = "the heartbeat disk has no header but is not empty; it is not overwritten"
-            return replace(heart, disk_problem=problem, disk_refused=True, disk_blank=False)
+            return replace(heart, disk_problem=problem, disk_refused=True, blank_disks=())
         first = min((m for m in config.members if not m.excluded), key=lambda m: m.slot, default=member)
         problem = f"the heartbeat disk is empty; waiting for {first.host} (slot {first.slot}) to initialise it"
-        return replace(heart, disk_problem=problem, disk_refused=False, disk_blank=True)
+        return replace(heart, disk_problem=problem, disk_refused=False, blank_disks=cycle.blank or (0,))
     if owner != config.pool_id:
         problem = f"the heartbeat disk belongs to pool {owner.hex()}, not to this pool ({config.pool_id.hex()})"
-        return replace(heart, disk_problem=problem, disk_refused=True, disk_blank=False)
-    return replace(heart, disk_problem="", disk_refused=False, disk_blank=False)
+        return replace(heart, disk_problem=problem, disk_refused=True, blank_disks=())
+    return replace(heart, disk_problem="", disk_refused=False, blank_disks=cycle.blank)
 
 
 def _read_peers(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: dict[int, slot.Slot]
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: dict[int, slot.Slot], *, afresh: bool
 ) -> tuple[Heart, list[Action]]:
     actions: list[Action] = []
-    dead = {index: set(lives) for index, lives in heart.dead.items()}
     for other in slots.values():
-        for issued in other.certificates:
-            dead.setdefault(issued.slot, set()).add(issued.incarnation)
-    heart = replace(heart, dead={index: frozenset(lives) for index, lives in dead.items()})
+        heart = replace(
+            heart,
+            dead=_joined(heart.dead, other),
+            dead_on_disk=_joined(heart.dead_on_disk, other),
+            evicted=heart.evicted | set(other.evictions),
+        )
     last = heart.last_read_at
-    after_gap = last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds
+    after_gap = afresh or (last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds)
     peers = dict(heart.peers)
     for one in config.members:
         if one.slot == member.slot:
@@ -113,12 +127,19 @@ def _claim(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cy
     heart = replace(heart, claim=claimed)
     if why:
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
-    # What the former life of this host had certified stays true; it is carried over until the dead hosts are back.
+    # What the former life of this host had said about others stays true; it is carried over until they are back.
     carried = mine.certificates if mine is not None else ()
-    return replace(heart, claimed=True, claimed_over=block, claim=None, issued=carried, next_cycle_at=0.0)
+    mine_now = replace(heart, claimed=True, claimed_over=block, claim=None, issued=carried, evictions=_carried(mine), next_cycle_at=0.0)
+    # Numbers go on rising over the lives of a slot, so that of two copies on two disks the newer one is known.
+    return replace(mine_now, sequence=heart.sequence if mine is None else max(heart.sequence, mine.statement.sequence + _NEXT_LIFE_GAP))
 
 
-def _resume(heart: Heart, config: pool.PoolConfig, mine: slot.Slot | None) -> Heart:
+def _carried(mine: slot.Slot | None) -> tuple[Eviction, ...]:
+    """The records of the life before, or of the pulse before; reckoned with one's own timing until the evicted host's is read."""
+    return tuple(Eviction(index, incarnation, mine.timing) for index, incarnation in mine.evictions) if mine is not None else ()
+
+
+def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot | None) -> Heart:
     if mine is None or mine.statement.incarnation != heart.incarnation:
         return replace(heart, no_evidence="this host's own slot does not show the incarnation that its licence belongs to")
     # The published licence binds, whatever the configuration says by now.
@@ -129,8 +150,15 @@ def _resume(heart: Heart, config: pool.PoolConfig, mine: slot.Slot | None) -> He
         config=bound,
         resuming=False,
         claimed=True,
-        sequence=mine.statement.sequence + _RESUME_GAP,
+        sequence=mine.statement.sequence + _NEXT_LIFE_GAP,
         issued=mine.certificates,
+        evictions=_carried(mine),
+        evicted=heart.evicted | set(mine.evictions),
+        required=mine.required,
+        # A write of the pulse before may still be on its way, without a record that stands there now.
+        records_count_from=now + mine.timing.drain_seconds,
+        # It may have said that it had no storage, and nobody remembers.
+        blind_since=now,
         phase=Phase.DISARMED if disarmed else Phase.ARMED,
         message="",
         confirmed=not disarmed,
@@ -150,39 +178,24 @@ def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pend
     return replace(heart, deadline=deadline, confirmed=confirmed), (GiveDeadline(heart.incarnation, deadline),)
 
 
-def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle) -> tuple[Heart, tuple[Action, ...]]:
-    """Certificates, on a cycle that was evidence for this host itself. A host that does not take part certifies nobody."""
-    back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
-    kept = tuple(c for c in heart.issued if c.slot not in back and c.slot != member.slot and config.member_at(c.slot))
-    heart = replace(heart, issued=kept)
-    if heart.phase not in (Phase.ARMED, Phase.JOINING):
+def _see_again(heart: Heart, config: pool.PoolConfig, cycle: Cycle) -> tuple[Heart, tuple[Action, ...]]:
+    """Whether this host has watched the disk again since it last said that it had no storage. It judges nobody for a full R_s from then."""
+    if heart.blind_since is None or cycle.issued_at <= heart.blind_since:
         return heart, ()
-    actions: list[Action] = []
-    for one in config.members:
-        # Also what others have certified: a certificate that only one host publishes is lost with that host, or with its way to the API.
-        watch = _silent(heart, one.slot)
-        if one.slot in back or one.slot == member.slot or watch is None:
-            continue
-        heard = heart.peers[one.slot].heard_of(watch.incarnation)
-        verdict = certificate.verdict(watch, one.slot, cycle, heard, config.timing.network_timeout_seconds)
-        if isinstance(verdict, str):
-            continue
-        others = tuple(c for c in heart.issued if c.slot != one.slot)
-        dead = {**heart.dead, one.slot: heart.dead.get(one.slot, frozenset()) | {watch.incarnation}}
-        heart = replace(heart, issued=(*others, verdict), dead=dead)
-        sentence = (
-            f"{one.host} is certified dead: incarnation {watch.incarnation:016x} has not changed its slot for "
-            f"{verdict.silent_seconds:.1f} s (limit {verdict.bound_seconds:g} s)"
-        )
-        actions.append(Say(sentence, loud=True))
-    return heart, tuple(actions)
+    wait = publish.timing_values(heart, config).release_after_silence_seconds
+    heart = replace(heart, blind_since=None, barred_until=max(heart.barred_until, cycle.completed_at + wait))
+    return heart, (Say(f"{heart.host}: watches the heartbeat disk again; judges nobody for {wait:g} s"),)
 
 
-def _silent(heart: Heart, index: int) -> certificate.Watch | None:
-    """The incarnation in that slot that this host may still have to certify itself."""
-    peer, dead = heart.peers.get(index, membership.Peer()), heart.dead.get(index, frozenset())
-    if peer.watch is not None and peer.watch.armed and peer.watch.incarnation not in dead:
-        return peer.watch
-    condemned = peer.condemned
-    said = any(c.slot == index and (condemned is None or c.incarnation == condemned.incarnation) for c in heart.issued)
-    return None if said else condemned
+def _stopped_said(heart: Heart, member: pool.Member, cycle: Cycle, pending: Pending) -> Heart:
+    """A fenced host writes its slot only to say that no VM is left on it, and only once."""
+    done = pending.slot is not None and pending.slot.stopped and not cycle.error and cycle.blocks.get(member.slot) == cycle.written
+    return replace(heart, stopped_said=heart.stopped_said or done)
+
+
+def _joined(dead: Mapping[int, frozenset[int]], said: slot.Slot) -> dict[int, frozenset[int]]:
+    """Those known dead, with those that this slot certifies."""
+    both = dict(dead)
+    for issued in said.certificates:
+        both[issued.slot] = both.get(issued.slot, frozenset()) | {issued.incarnation}
+    return both

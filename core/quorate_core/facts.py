@@ -23,6 +23,14 @@ class OvercommitPolicy(StrEnum):
     WARN = "Warn"
 
 
+class CertificateKind(StrEnum):
+    """On what evidence a host is known to be dead."""
+
+    SILENCE = "Silence"
+    EVICTION = "Eviction"
+    CONFIRMED = "Confirmed"
+
+
 class HostPhase(StrEnum):
     """Where a host stands in its pool; the words of `HAHost.status.phase`."""
 

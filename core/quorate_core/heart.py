@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from quorate_core import keeping, membership, pool
 from quorate_core.claim import Claim
+from quorate_core.eviction import Eviction
 from quorate_core.licence import Cycle
 from quorate_core.packet import Gate
-from quorate_core.slot import Issued
+from quorate_core.slot import Issued, Slot
 from quorate_core.statement import Phase, Statement
+from quorate_core.storageless import Questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,11 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A storage cycle under way."""
+    """A storage cycle under way. `slot` is what it writes; None if it only reads."""
 
     number: int
     issued_at: float
-    block: bytes | None
+    slot: Slot | None
     phase: Phase
     late_said: bool = False
 
@@ -45,6 +47,10 @@ class Heart:
     `claimed`: the own slot is ours to write, and `claimed_over` what stood in it then. `resuming`: this agent was restarted under a
     running licence and has not yet read its slot.
     `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
+    `dead_on_disk` are those of `dead` whose certificate was read on the disk. `evicted`: all (slot, incarnation) that anybody was seen to
+    evict; `evictions` this host's own records. `intent` is the set that it proposes to live on, on the disk since `intent_at`.
+    `required`: whose answers it needs to live without storage. `blind_since`: when it last said that it has none, until it has watched the
+    disk again. Before `barred_until` it evicts nobody and certifies no silence. `vms_left`: by the last count after it began to fence.
     `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for; 0 without one.
     """
 
@@ -65,7 +71,22 @@ class Heart:
     peers: Mapping[int, membership.Peer] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
     dead: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    dead_on_disk: Mapping[int, frozenset[int]] = field(default_factory=dict)
     issued: tuple[Issued, ...] = ()
+    evicted: frozenset[tuple[int, int]] = frozenset()
+    evictions: tuple[Eviction, ...] = ()
+    intent: int = 0
+    intent_at: float | None = None
+    undecided: str = ""
+    required: int = 0
+    questions: Questions = field(default_factory=Questions)
+    storageless: bool = False
+    blind_since: float | None = None
+    barred_until: float = 0.0
+    records_count_from: float = 0.0
+    vms_left: int | None = None
+    asked_stop_at: float | None = None
+    stopped_said: bool = False
     shouted: frozenset[tuple[int, int, str]] = frozenset()
     pending: Pending | None = None
     cycles: int = 0
@@ -74,7 +95,7 @@ class Heart:
     last_read_at: float | None = None
     disk_problem: str = "the heartbeat disk has not been read yet"
     disk_refused: bool = False
-    disk_blank: bool = False
+    blank_disks: tuple[int, ...] = ()
     evidence_at: float | None = None
     no_evidence: str = "no storage cycle has been completed yet"
     deadline: float | None = None
@@ -141,18 +162,28 @@ class KeeperGone:
     now: float
 
 
-Event = Tick | Configured | CycleDone | PacketHeard | KeeperSaid | KeeperGone
+@dataclass(frozen=True, slots=True)
+class VmsCounted:
+    """So many VMs are left on this host. 0: it is verified that none is, and that none can start."""
+
+    now: float
+    left: int
+
+
+Event = Tick | Configured | CycleDone | PacketHeard | KeeperSaid | KeeperGone | VmsCounted
 
 
 @dataclass(frozen=True, slots=True)
 class StartCycle:
-    """Write the header and the own block (each if given), then read the header and all slots up to `last_slot`."""
+    """Write the header (on the disks of those numbers) and the own block, each if given; then read the header and all slots up to
+    `last_slot`."""
 
     number: int
     slot: int
     block: bytes | None
     header: bytes | None
     last_slot: int
+    blank_disks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +216,11 @@ class ReleaseKeeper:
 
 
 @dataclass(frozen=True, slots=True)
+class StopVms:
+    """Kill every VM on this host, let none start, and count what is left. Asked again and again: this host is being fenced."""
+
+
+@dataclass(frozen=True, slots=True)
 class CountDrop:
     """A packet was dropped for that reason."""
 
@@ -199,4 +235,4 @@ class Say:
     loud: bool = False
 
 
-Action = StartCycle | SendPacket | OpenWatchdog | GiveDeadline | ReleaseKeeper | CountDrop | Say
+Action = StartCycle | SendPacket | OpenWatchdog | GiveDeadline | ReleaseKeeper | StopVms | CountDrop | Say

@@ -1,15 +1,14 @@
 """The heartbeat machine of one host: `step(heart, event) -> (heart, actions)`. The agent and the simulation run this very function.
 
-It composes the parts, each in its own file: licence (what proves my life), membership (whom I see), arming (when the pool agrees),
-claim (when a slot is mine), certificate (when a silent host is dead). Silence is safe: not giving the keeper a deadline is how this
-host dies. Partitions, eviction and life without storage are not decided here yet: whatever is in doubt ends in no certificate, so in no
-restart.
+It composes the parts, each in its own file: licence and storageless (what proves my life), membership (whom I see), arming (when the pool
+agrees), claim (when a slot is mine), partition (which side lives), certificate and eviction (when another host is dead). Silence is safe:
+not giving the keeper a deadline is how this host dies.
 """
 
 from dataclasses import replace
 from typing import assert_never
 
-from quorate_core import arming, cycles, keeping, membership, packet, pool, publish
+from quorate_core import arming, cycles, keeping, membership, packet, pool, publish, slot, storageless
 from quorate_core.heart import (
     Action,
     Configured,
@@ -27,12 +26,14 @@ from quorate_core.heart import (
     Say,
     SendPacket,
     StartCycle,
+    StopVms,
     Tick,
+    VmsCounted,
 )
-from quorate_core.slot import encode_header
 from quorate_core.statement import Phase, Statement
 
 _ASK_AGAIN_SECONDS = 2.0
+_STOP_AGAIN_SECONDS = 1.0
 
 
 def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
@@ -53,6 +54,8 @@ def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
             heart, actions = _keeper_said(heart, now, keeper)
         case KeeperGone():
             heart, actions = replace(heart, keeper=None), ()
+        case VmsCounted(_, left):
+            heart, actions = _counted(heart, left)
         case _:
             assert_never(event)
     heart, more = _stand(heart, event.now)
@@ -77,8 +80,12 @@ def _check_licence(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]
 
 def _tick(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
     config, member = heart.config, heart.member
-    # Before the keeper has spoken it is not known whether a licence is running; a fenced host only waits for its end.
-    if config is None or member is None or heart.phase is Phase.FENCING or (heart.keeper is None and not heart.claimed):
+    if config is None or member is None:
+        return heart, ()
+    if heart.phase is Phase.FENCING:
+        return _tick_fenced(heart, now, config, member)
+    # Before the keeper has spoken it is not known whether a licence is running.
+    if heart.keeper is None and not heart.claimed:
         return heart, ()
     actions: list[Action] = []
     limit = config.timing.cycle_limit_seconds
@@ -89,25 +96,69 @@ def _tick(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
         heart, start = _start_cycle(heart, now, config, member)
         actions.append(start)
     if heart.claimed and now >= heart.next_packet_at:
-        heart = replace(heart, sequence=heart.sequence + 1, next_packet_at=now + config.timing.network_interval_seconds)
-        actions.append(SendPacket(publish.statement(heart, config, member, now)))
+        heart, sent = _send(heart, now, config, member)
+        actions.extend(sent)
     return heart, tuple(actions)
 
 
+def _tick_fenced(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
+    """A fenced host stops its VMs for as long as it lives. When none is left, it says so in its slot: nobody has to wait for its end."""
+    actions: list[Action] = []
+    if heart.asked_stop_at is None or now - heart.asked_stop_at >= _STOP_AGAIN_SECONDS:
+        heart = replace(heart, asked_stop_at=now)
+        actions.append(StopVms())
+    gone = heart.vms_left == 0 and heart.claimed and not heart.resuming and not heart.disk_problem
+    if gone and not heart.stopped_said and heart.pending is None and now >= heart.next_cycle_at:
+        heart, start = _start_cycle(heart, now, config, member)
+        actions.append(start)
+    return heart, tuple(actions)
+
+
+def _counted(heart: Heart, left: int) -> tuple[Heart, tuple[Action, ...]]:
+    if heart.phase is not Phase.FENCING or left == heart.vms_left:
+        return heart, ()
+    what = "no VM is left, and none can start" if left == 0 else f"{left} VMs are left"
+    return replace(heart, vms_left=left), (Say(f"{heart.host}: fencing: {what}", loud=left > 0),)
+
+
 def _start_cycle(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, StartCycle]:
-    block = None
+    own = None
     if heart.claimed and not heart.disk_problem:
         heart = replace(heart, sequence=heart.sequence + 1)
-        block = publish.block(heart, config, member, now)
-    header = None
+        own = publish.own_slot(heart, config, member, now)
+        # Until it is known which of these stands on the disk, the word of all that any of them names is needed.
+        heart = replace(heart, required=heart.required | own.required)
+    header, blank = None, heart.blank_disks
     present = [m.slot for m in config.members if not m.excluded]
-    if heart.disk_blank and present and member.slot == min(present):
-        header = encode_header(config.pool_id)
+    # Never under a licence: the blank disk may be another one than that on which the others watch this host.
+    if blank and heart.deadline is None and present and member.slot == min(present):
+        header = slot.encode_header(config.pool_id)
     number = heart.cycles + 1
     # `now` is the own clock before the write is even asked for: it is the E of this cycle's evidence.
-    pending = Pending(number, now, block, publish.phase(heart))
+    pending = Pending(number, now, own, publish.phase(heart))
     heart = replace(heart, cycles=number, pending=pending, next_cycle_at=now + config.timing.storage_interval_seconds)
-    return heart, StartCycle(number, member.slot, block, header, max(m.slot for m in config.members))
+    block = slot.encode(own) if own is not None else None
+    return heart, StartCycle(number, member.slot, block, header, max(m.slot for m in config.members), blank if header else ())
+
+
+def _send(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
+    heart = replace(heart, sequence=heart.sequence + 1, next_packet_at=now + config.timing.network_interval_seconds)
+    said = publish.statement(heart, config, member, now)
+    questions = storageless.asked(heart.questions, said.sequence, now, config.timing.licence_seconds)
+    heart, told = _stand_without_storage(replace(heart, questions=questions), now, said.storageless)
+    return heart, (SendPacket(said), *told)
+
+
+def _stand_without_storage(heart: Heart, now: float, bare: bool) -> tuple[Heart, tuple[Action, ...]]:
+    """Note that this host says it has no storage: from now on it knows nothing of the others' silence."""
+    was = heart.storageless
+    heart = replace(heart, storageless=bare, blind_since=now if bare else heart.blind_since)
+    if bare and not was:
+        why = f"no proof of life from storage: {heart.no_evidence}"
+        return heart, (Say(f"{heart.host}: {why}; living on the word of all other hosts, if none of them has storage", loud=True),)
+    if was and not bare:
+        return heart, (Say(f"{heart.host}: storage answers again"),)
+    return heart, ()
 
 
 def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Action, ...]]:
@@ -156,7 +207,30 @@ def _heard(heart: Heart, now: float, said: Statement) -> tuple[Heart, tuple[Acti
         heart = replace(heart, peers={**heart.peers, said.slot: peer})
         return cycles.shout(heart, said.slot, said.incarnation, said.host, "a packet")
     peer = membership.after_packet(heart.peers.get(said.slot, membership.Peer()), said, now)
-    return replace(heart, peers={**heart.peers, said.slot: peer}), ()
+    heart = replace(heart, peers={**heart.peers, said.slot: peer})
+    return _live_on_their_word(heart, now, said) if said.storageless else (heart, ())
+
+
+def _live_on_their_word(heart: Heart, now: float, said: Statement) -> tuple[Heart, tuple[Action, ...]]:
+    """Renew the licence on the answers of all whose word is required, if this host has no storage itself."""
+    config, member = heart.config, heart.member
+    if config is None or member is None or heart.deadline is None or not publish.storageless(heart, config, now):
+        return heart, ()
+    if heart.peers[said.slot].incarnation != said.incarnation:
+        return heart, ()
+    questions = storageless.answered(heart.questions, said, member.slot, heart.incarnation)
+    heart = replace(heart, questions=questions)
+    asked = heart.required & ~(1 << member.slot) & ~_known_dead(heart)
+    at = storageless.evidence(questions, asked, {index: peer.incarnation for index, peer in heart.peers.items()})
+    deadline = 0.0 if at is None else at + config.timing.licence_seconds
+    if deadline <= (heart.deadline or 0.0):
+        return heart, ()
+    return replace(heart, deadline=deadline), (GiveDeadline(heart.incarnation, deadline),)
+
+
+def _known_dead(heart: Heart) -> int:
+    """Those that are certified dead on the disk, and have not been seen in another life since."""
+    return sum(1 << i for i in heart.dead_on_disk if heart.peers.get(i, membership.Peer()).slot is None)
 
 
 def _keeper_said(heart: Heart, now: float, keeper: Keeper) -> tuple[Heart, tuple[Action, ...]]:
@@ -222,12 +296,17 @@ def _toward_arming(
     if evidence_at is None or now - evidence_at > config.timing.read_gap_limit_seconds:
         return _at(heart, Phase.JOINING, f"no proof of life on the heartbeat disk: {heart.no_evidence}"), ()
     ready = arming.consider(arming.Me(member.slot, heart.incarnation, now), config, heart.peers, heart.dead)
+    joins = any(p.phase is Phase.ARMED for i, p in heart.peers.items() if ready.proposal >> i & 1)
     heart = replace(heart, proposal=ready.proposal)
     if ready.missing:
         return _at(heart, Phase.JOINING, ready.missing), ()
     deadline = evidence_at + config.timing.licence_seconds
     names = ", ".join(m.host for m in config.members if ready.proposal >> m.slot & 1)
     armed = replace(heart, phase=Phase.ARMED, message="", deadline=deadline, licensed=False, confirmed=False)
+    if joins:
+        # A newcomer among the armed first watches them for as long as it would have to before it may judge one.
+        watch = publish.timing_values(armed, config).release_after_silence_seconds
+        armed = replace(armed, barred_until=max(armed.barred_until, now + watch))
     return armed, (GiveDeadline(heart.incarnation, deadline), Say(f"{heart.host}: agreed with {names}; arming"))
 
 

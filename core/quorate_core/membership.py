@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from quorate_core import certificate, pool
 from quorate_core.licence import Cycle
 from quorate_core.slot import Slot, decode
-from quorate_core.statement import Malformed, Phase, Statement, Views
+from quorate_core.statement import ECHO_MASK, Known, Malformed, Phase, Statement, Views
 from quorate_core.timing import Timing
 
 
@@ -113,11 +113,18 @@ def on_network(peer: Peer, at: float, timing: Timing, dead: frozenset[int]) -> b
 
 
 def views(
-    peers: Mapping[int, Peer], at: float, timing: Timing, dead: Mapping[int, frozenset[int]], my_slot: int, my_incarnation: int
-) -> tuple[Views, tuple[tuple[int, int], ...]]:
-    """Whom this host sees, itself included, and which incarnations it means. The proposal is left empty."""
+    peers: Mapping[int, Peer],
+    at: float,
+    timing: Timing,
+    dead: Mapping[int, frozenset[int]],
+    evicted: frozenset[tuple[int, int]],
+    my_slot: int,
+    my_incarnation: int,
+) -> tuple[Views, tuple[Known, ...]]:
+    """Whom this host sees, itself included, which incarnations it means, and which of their packets it answers: an evicted incarnation
+    gets no answer, or it could live on that. The proposal is left empty."""
     network = storage = 1 << my_slot
-    known = {my_slot: my_incarnation}
+    known = {my_slot: Known(my_slot, my_incarnation)}
     for index, peer in peers.items():
         if index == my_slot:
             continue
@@ -127,5 +134,7 @@ def views(
             network |= 1 << index
         incarnation = peer.incarnation or (peer.packet.incarnation if peer.packet else None)
         if (network | storage) >> index & 1 and incarnation is not None:
-            known[index] = incarnation
-    return Views(network, storage), tuple(sorted(known.items()))
+            answered = peer.packet is not None and peer.packet.incarnation == incarnation and (index, incarnation) not in evicted
+            echo = peer.packet.sequence & ECHO_MASK if peer.packet is not None and answered else 0
+            known[index] = Known(index, incarnation, echo)
+    return Views(network, storage), tuple(known[index] for index in sorted(known))

@@ -13,7 +13,7 @@ from enum import StrEnum
 from quorate_core import pool, statement
 from quorate_core.statement import Malformed, Statement
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 1472
 """Fits into one Ethernet frame; the largest statement is smaller."""
 
@@ -35,6 +35,7 @@ class Drop(StrEnum):
     MALFORMED = "malformed"
     STRANGER = "not a member"
     REFLECTED = "my own"
+    DUPLICATE = "duplicate"
     REPLAYED = "replayed"
 
 
@@ -83,8 +84,10 @@ def admit(gate: Gate, said: Statement, config: pool.PoolConfig, me: str) -> tupl
     if member is None or member.host != said.host:
         return gate, Drop.STRANGER
     lives = dict(gate.seen.get(said.slot, ()))
-    if said.sequence <= lives.get(said.incarnation, 0):
-        return gate, Drop.REPLAYED
+    newest = lives.get(said.incarnation, 0)
+    if said.sequence <= newest:
+        # The newest packet once more is what a second network path brings.
+        return gate, Drop.DUPLICATE if said.sequence == newest else Drop.REPLAYED
     lives.pop(said.incarnation, None)
     lives[said.incarnation] = said.sequence
     kept = tuple(lives.items())[-_REMEMBERED_LIVES:]

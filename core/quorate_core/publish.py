@@ -20,20 +20,31 @@ def timing_values(heart: Heart, config: pool.PoolConfig) -> timing.TimingValues:
 
 def statement(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> Statement:
     """The statement of this moment."""
-    seen, known = membership.views(heart.peers, now, config.timing, heart.dead, member.slot, heart.incarnation)
+    seen, known = membership.views(heart.peers, now, config.timing, heart.dead, heart.evicted, member.slot, heart.incarnation)
     said = Views(seen.network, seen.storage, heart.proposal)
-    return Statement(heart.host, member.slot, heart.incarnation, heart.sequence, config.hash, phase(heart), said, known)
+    bare = storageless(heart, config, now)
+    return Statement(heart.host, member.slot, heart.incarnation, heart.sequence, config.hash, phase(heart), said, known, bare)
 
 
-def block(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> bytes:
+def storageless(heart: Heart, config: pool.PoolConfig, now: float) -> bool:
+    """Whether this host, under a licence, has had no proof of life from storage for so long that it says so. It then condemns nobody."""
+    if heart.deadline is None or heart.evidence_at is None or heart.phase not in (Phase.ARMED, Phase.DISARMED):
+        return False
+    return now - heart.evidence_at > config.timing.storageless_after_seconds
+
+
+def own_slot(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> slot.Slot:
     """The own slot as it is to be written now."""
-    return slot.encode(
-        slot.Slot(
-            config.pool_id,
-            heart.boot_id,
-            statement(heart, config, member, now),
-            timing_values(heart, config),
-            watchdog_armed=heart.licensed,
-            certificates=heart.issued,
-        )
+    return slot.Slot(
+        config.pool_id,
+        heart.boot_id,
+        statement(heart, config, member, now),
+        timing_values(heart, config),
+        watchdog_armed=heart.licensed,
+        stopped=heart.phase is Phase.FENCING and heart.vms_left == 0,
+        weight=member.weight,
+        required=config.required,
+        intent=heart.intent,
+        evictions=tuple((record.slot, record.incarnation) for record in heart.evictions),
+        certificates=heart.issued,
     )

@@ -6,6 +6,7 @@ A slot that fails any check is no statement at all: it is neither a sign of life
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 
 from quorate_core import pool, statement
 from quorate_core.crc32c import crc32c
@@ -14,35 +15,56 @@ from quorate_core.timing import TimingValues
 
 BLOCK_BYTES = 4096
 DISK_BYTES = BLOCK_BYTES * (1 + pool.MAX_SLOTS)
-VERSION = 1
+VERSION = 2
 
 _SLOT_MAGIC = b"QUORSLOT"
 _DISK_MAGIC = b"QUORDISK"
 _PREFIX = struct.Struct("<8sHH4x16s16s")
 _TIMING = struct.Struct("<IIIIIII")
-_CERTIFICATE = struct.Struct("<B7xQII")
+_RIGHTS = struct.Struct("<BBH4xQQ")
+_CERTIFICATE = struct.Struct("<BB6xQII")
 _CRC = struct.Struct("<I")
+
+
+class Evidence(IntEnum):
+    """What a certificate rests on: an unchanged slot, an eviction that has run out, or the evicted host's own word that its VMs are gone.
+    The numbers are part of the disk format."""
+
+    SILENCE = 0
+    EVICTION = 1
+    CONFIRMED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate as it stands in its issuer's slot. In seconds; stored as milliseconds."""
+    """A certificate as it stands in its issuer's slot. `silent_seconds` is how long the issuer has watched it silent, or waited;
+    `bound_seconds` how long it had to. In seconds; stored as milliseconds."""
 
     slot: int
     incarnation: int
     silent_seconds: float
     bound_seconds: float
+    evidence: Evidence = Evidence.SILENCE
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One host's slot. `watchdog_armed`: its watchdog runs. `intent` and `evictions` are read today and written by the next version."""
+    """One host's slot. All sets of slots have one bit each.
+
+    `watchdog_armed`: its watchdog runs. `stopped`: it is fenced, no VM is left on it and none can start. `weight` counts before the
+    number of hosts when a partition is decided. `required`: whose word it would need
+    to live without storage. `intent`: the hosts that are to live on, if it proposes that the others be evicted; 0 if not.
+    `evictions`: (slot, incarnation) of those that it has evicted.
+    """
 
     pool_id: bytes
     boot_id: bytes
     statement: Statement
     timing: TimingValues
     watchdog_armed: bool = False
+    stopped: bool = False
+    weight: int = 0
+    required: int = 0
     intent: int = 0
     evictions: tuple[tuple[int, int], ...] = ()
     certificates: tuple[Issued, ...] = ()
@@ -68,11 +90,11 @@ def encode(slot: Slot) -> bytes:
                 round(t.drain_seconds * 1000),
                 t.kappa,
             ),
-            struct.pack("<BQ", slot.watchdog_armed, slot.intent),
+            _RIGHTS.pack(slot.watchdog_armed, slot.stopped, slot.weight, slot.required, slot.intent),
             statement.pack_pairs(slot.evictions),
             struct.pack("<H", len(slot.certificates)),
             *(
-                _CERTIFICATE.pack(c.slot, c.incarnation, round(c.silent_seconds * 1000), round(c.bound_seconds * 1000))
+                _CERTIFICATE.pack(c.slot, c.evidence, c.incarnation, round(c.silent_seconds * 1000), round(c.bound_seconds * 1000))
                 for c in slot.certificates
             ),
         )
@@ -89,23 +111,27 @@ def decode(block: bytes) -> Slot:
     offset += _TIMING.size
     if licence == 0 or kappa == 0 or rate >= 1_000_000:
         raise Malformed("timing values that bound nothing")
-    watchdog_armed, intent = statement.take(struct.Struct("<BQ"), data, offset)
-    evictions, offset = statement.unpack_pairs(data, offset + 9)
+    watchdog_armed, stopped, weight, required, intent = statement.take(_RIGHTS, data, offset)
+    if watchdog_armed > 1 or stopped > 1:
+        raise Malformed(f"flags of {watchdog_armed} and {stopped}")
+    evictions, offset = statement.unpack_pairs(data, offset + _RIGHTS.size)
     (count,) = statement.take(struct.Struct("<H"), data, offset)
     offset += 2
     if count > pool.MAX_SLOTS:
         raise Malformed(f"{count} certificates")
     certificates = []
     for _ in range(count):
-        index, incarnation, silent, bound = statement.take(_CERTIFICATE, data, offset)
-        if index >= pool.MAX_SLOTS:
-            raise Malformed(f"a certificate for slot {index}")
-        certificates.append(Issued(index, incarnation, silent / 1000, bound / 1000))
+        index, evidence, incarnation, silent, bound = statement.take(_CERTIFICATE, data, offset)
+        if index >= pool.MAX_SLOTS or evidence > max(Evidence):
+            raise Malformed(f"a certificate for slot {index} on evidence {evidence}")
+        certificates.append(Issued(index, incarnation, silent / 1000, bound / 1000, Evidence(evidence)))
         offset += _CERTIFICATE.size
     if offset != len(data):
         raise Malformed(f"{len(data) - offset} bytes too many")
     values = TimingValues(licence / 1000, watchdog / 1000, cycle_limit / 1000, granularity / 1000, rate / 1e6, drain / 1000, kappa)
-    return Slot(pool_id, boot_id, said, values, bool(watchdog_armed), intent, evictions, tuple(certificates))
+    return Slot(
+        pool_id, boot_id, said, values, bool(watchdog_armed), bool(stopped), weight, required, intent, evictions, tuple(certificates)
+    )  # fmt: skip
 
 
 def encode_header(pool_id: bytes) -> bytes:

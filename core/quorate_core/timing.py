@@ -10,6 +10,8 @@ Why the inequalities:
 3. `T_s >= 2 h_s + T_c`, `T_n >= 5 h_n`, both `< L`: a healthy peer is never called silent by one slow cycle or four lost
    packets, and silence is seen before the licence of the silent host ends.
 4. `L - h_s - T_c > 0`: the time a restarted agent has to come back under the same licence.
+5. `L/2 + 3 h_n + h_s <= L`: hosts that all lose their storage within one interval say so, and have each other's answers,
+   before the first licence ends.
 
 Why a survivor waits R: a pet that passed its check at the last instant of the licence may land a whole watchdog period later; killing
 a process closes the device, which pings once more; so the dog may bite as late as `kappa = 3` periods after the licence. "Licence plus one
@@ -80,6 +82,8 @@ class Timing:
         _demand("T_s < L", self.storage_timeout_seconds, self.licence_seconds, strict=True)
         _demand("T_n < L", self.network_timeout_seconds, self.licence_seconds, strict=True)
         _demand("0 < L - h_s - T_c", 0, self.restart_budget_seconds, strict=True)
+        answered = self.storageless_after_seconds + 3 * self.network_interval_seconds + self.storage_interval_seconds
+        _demand("L/2 + 3 h_n + h_s <= L", answered, self.licence_seconds)
 
     @property
     def storage_interval_seconds(self) -> float:
@@ -120,6 +124,12 @@ class Timing:
     def read_gap_limit_seconds(self) -> float:
         """An observer that has not read for longer than this starts its countdowns again."""
         return 2 * self.storage_interval_seconds + self.cycle_limit_seconds
+
+    @property
+    def storageless_after_seconds(self) -> float:
+        """Without evidence from storage for so long, a host says that it has none: no less than a cycle that still counts may take (2.),
+        and early enough for the others' answers to come within the licence."""
+        return self.licence_seconds / 2
 
     @property
     def restart_budget_seconds(self) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from quorate_api.base import AGE, API_VERSION, ApiModel, Column, Conditions, ObjectMeta, rule
-from quorate_core.facts import HostPhase
+from quorate_core.facts import CertificateKind, HostPhase
 
 Incarnation = Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="Random nonce of one life of a host's agent, 16 hex digits.")]
 
@@ -73,6 +73,19 @@ class Certificate(ApiModel):
     ]
     bound_seconds: Annotated[float, Field(ge=0, description="R: how long it had to watch, in seconds.")]
     issued_at: Annotated[datetime, Field(description="Wall-clock time of issue; for people only.")]
+    kind: Annotated[
+        CertificateKind,
+        Field(
+            description="Silence: its slot stood still for R_s. Eviction: R_e has passed since it was evicted. Confirmed: evicted, and it says itself that none of its VMs is left. Default: Silence."
+        ),
+    ] = CertificateKind.SILENCE
+
+
+class Eviction(ApiModel):
+    """A host that this host has put out of the pool on the heartbeat disk, after a network partition."""
+
+    host: Annotated[str, Field(max_length=253, description="The evicted host.")]
+    incarnation: Incarnation
 
 
 class AgentReport(ApiModel):
@@ -91,6 +104,18 @@ class AgentReport(ApiModel):
             description="R_s: how long others must see this incarnation silent before it is dead, by the timing it has published, in seconds.",
         ),
     ] = None
+    eviction_bound_seconds: Annotated[
+        float | None,
+        Field(ge=0, description="R_e: how long after its eviction this incarnation is dead, by the timing it has published, in seconds."),
+    ] = None
+    storageless: Annotated[
+        bool, Field(description="Whether it lives on the network alone because no host of the pool has storage. Default: false.")
+    ] = False
+    addresses: Annotated[
+        list[Annotated[str, Field(max_length=64)]],
+        Field(max_length=8, description="Its addresses on the heartbeat interfaces of the pool."),
+    ] = Field(default_factory=list)
+    evictions: Annotated[list[Eviction], Field(max_length=64, description="Hosts it has evicted.")] = Field(default_factory=list)
     message: Annotated[str, Field(max_length=2048, description="Why it is not armed, if it is not: exactly what is missing.")] = ""
     config_hash: Annotated[str | None, Field(max_length=64, description="Hash of the pool configuration in use.")] = None
     storage: Annotated[ChannelView | None, Field(description="The shared disk as this host sees it.")] = None

@@ -9,7 +9,7 @@ from quorate_core.arming import Me, Ready
 from quorate_core.membership import Peer
 from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Slot
-from quorate_core.statement import Phase, Statement, Views
+from quorate_core.statement import Known, Phase, Statement, Views
 from quorate_core.timing import FAST, STANDARD
 
 CONFIG = PoolConfig(bytes(range(16)), (Member(0, "a"), Member(1, "b"), Member(2, "c")), STANDARD)
@@ -19,7 +19,9 @@ ME = Me(0, 10, NOW)
 
 def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more: object) -> Peer:
     name = "abc"[index]
-    said = Statement(name, index, 10 + index, 5, CONFIG.hash, phase, Views(0b111, 0b111, proposal), ((0, 10), (1, 11), (2, 12)))
+    said = Statement(
+        name, index, 10 + index, 5, CONFIG.hash, phase, Views(0b111, 0b111, proposal), (Known(0, 10), Known(1, 11), Known(2, 12))
+    )
     said = replace(said, **more)  # type: ignore[arg-type]
     own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED)
     watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, b"")
@@ -49,7 +51,7 @@ def test_a_proposal_is_made_before_anybody_else_has_made_one() -> None:
         (replace(peer(1), packet=None), "not seen on the network"),
         (peer(1, views=Views(0b110, 0b111, 0b111)), "does not yet say"),
         (peer(1, views=Views(0b111, 0b110, 0b111)), "does not yet say"),
-        (peer(1, known=((0, 9), (1, 11))), "does not yet say"),
+        (peer(1, known=(Known(0, 9), Known(1, 11))), "does not yet say"),
         (peer(1, config_hash=bytes(32)), "another pool configuration"),
         (peer(1, phase=Phase.REFUSED), "Refused"),
         (peer(1, phase=Phase.DISARMED), "Disarmed"),

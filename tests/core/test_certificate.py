@@ -7,15 +7,16 @@ import pytest
 from quorate_core import certificate, slot
 from quorate_core.certificate import Watch
 from quorate_core.licence import Cycle
-from quorate_core.slot import Issued, Slot
+from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import FAST, STANDARD
 
 SAID = Statement("h1", 1, 7, 100, bytes(32), Phase.ARMED)
-VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True)
+VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True, required=0b111)
 BLOCK = slot.encode(VICTIM)
 R_S = 59.0
 T_N = 8.0
+ME = 0
 
 
 def read(at: float, seconds: float = 0.5) -> Cycle:
@@ -33,9 +34,9 @@ def watched(
 def test_the_count_begins_when_the_read_completed_and_ends_when_a_later_one_was_issued() -> None:
     watch = watched()
     assert watch.since == 0.5
-    early = certificate.verdict(watch, 1, read(0.5 + R_S - 0.1, seconds=3), None, T_N)
+    early = certificate.verdict(watch, 1, read(0.5 + R_S - 0.1, seconds=3), None, T_N, ME)
     assert isinstance(early, str)
-    assert certificate.verdict(watch, 1, read(0.5 + R_S), None, T_N) == Issued(1, 7, R_S, R_S)
+    assert certificate.verdict(watch, 1, read(0.5 + R_S), None, T_N, ME) == Issued(1, 7, R_S, R_S)
 
 
 def test_the_victims_own_timing_counts() -> None:
@@ -48,12 +49,12 @@ def test_a_late_write_before_the_certificate_starts_the_count_again() -> None:
     """Row 10."""
     moved = replace(VICTIM, statement=replace(SAID, sequence=101))
     watch = watched(moved, slot.encode(moved), watched(), at=50)
-    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N), str)
+    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N, ME), str)
 
 
 def test_a_gap_in_the_own_reads_starts_the_count_again() -> None:
     watch = watched(before=watched(), at=50, after_gap=True)
-    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N), str)
+    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N, ME), str)
 
 
 def test_a_torn_slot_is_no_change_while_it_stays_torn_the_same_way() -> None:
@@ -77,13 +78,13 @@ def test_a_torn_slot_is_no_change_while_it_stays_torn_the_same_way() -> None:
 def test_a_host_that_no_watchdog_is_bound_to_reset_is_never_certified(changed: dict[str, object]) -> None:
     seen = replace(VICTIM, **changed)  # type: ignore[arg-type]
     watch = watched(seen, slot.encode(seen))
-    assert "not armed" in str(certificate.verdict(watch, 1, read(10_000), None, T_N))
+    assert "not armed" in str(certificate.verdict(watch, 1, read(10_000), None, T_N, ME))
 
 
 def test_packets_that_still_arrive_forbid_it() -> None:
     watch = watched()
-    assert "packets still arrive" in str(certificate.verdict(watch, 1, read(100), 95.0, T_N))
-    assert isinstance(certificate.verdict(watch, 1, read(100), 91.0, T_N), Issued)
+    assert "packets still arrive" in str(certificate.verdict(watch, 1, read(100), 95.0, T_N, ME))
+    assert isinstance(certificate.verdict(watch, 1, read(100), 91.0, T_N, ME), Issued)
 
 
 def test_a_newcomer_in_the_slot_neither_ends_nor_renews_the_count_for_its_armed_predecessor() -> None:
@@ -98,3 +99,25 @@ def test_a_newcomer_takes_the_place_of_a_predecessor_that_was_never_armed() -> N
     newborn = replace(VICTIM, statement=replace(SAID, incarnation=8))
     watch = watched(newborn, slot.encode(newborn), watched(joining, slot.encode(joining)), at=30)
     assert (watch.incarnation, watch.since) == (8, 30.5)
+
+
+def test_one_whose_word_the_silent_host_would_not_need_does_not_certify_it() -> None:
+    """It may live on the word of the others while the disk stands still."""
+    alone = replace(VICTIM, required=0b110)
+    assert "did not count this host" in str(certificate.verdict(watched(alone, slot.encode(alone)), 1, read(1000), None, T_N, ME))
+
+
+def test_a_fenced_host_without_vms_is_dead_when_its_last_writes_have_landed_whoever_reads_it() -> None:
+    """Row 57."""
+    fenced = replace(VICTIM, statement=replace(SAID, phase=Phase.FENCING, sequence=101), stopped=True, required=0)
+    watch = watched(fenced, slot.encode(fenced), watched(), at=10)
+    assert certificate.confirmed(watch, 1, read(15.4)) is None
+    assert certificate.confirmed(watch, 1, read(15.5)) == Issued(1, 7, 5.0, 5.0, Evidence.CONFIRMED)
+    assert watched(fenced, slot.encode(fenced), watch, at=12).stopped_at == 10.5, "counted from the first read that showed it"
+
+
+@pytest.mark.parametrize("changed", [{"stopped": False}, {"statement": replace(SAID, sequence=101)}], ids=["VMs left", "not fenced"])
+def test_nothing_but_the_word_of_a_fenced_host_without_vms_shortens_the_wait(changed: dict[str, object]) -> None:
+    fenced = replace(VICTIM, statement=replace(SAID, phase=Phase.FENCING, sequence=101), stopped=True)
+    seen = replace(fenced, **changed)  # type: ignore[arg-type]
+    assert certificate.confirmed(watched(seen, slot.encode(seen)), 1, read(1000)) is None

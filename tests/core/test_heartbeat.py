@@ -59,7 +59,7 @@ def test_a_slot_that_was_given_to_another_host_is_looked_at_afresh() -> None:
 
 def test_the_licence_is_over_the_moment_its_deadline_has_passed_and_no_later_cycle_revives_it() -> None:
     block = b""
-    before = replace(ARMED, pending=Pending(9, 119.0, block, Phase.ARMED))
+    before = replace(ARMED, pending=Pending(9, 119.0, None, Phase.ARMED))
     after, actions = heartbeat.step(before, CycleDone(120.01, Cycle(9, 119.0, 119.5, 120.0, block)))
     assert after.phase is Phase.FENCING
     assert "fencing" in words(actions)
@@ -79,9 +79,10 @@ def test_signs_of_life_of_the_certified_dead_are_ignored_and_reported_once() -> 
     assert words(heartbeat.step(after, PacketHeard(101, replace(ghost, sequence=5)))[1]) == ""
 
     late = slot.encode(replace(OF_B, statement=ghost))
-    mine = slot.encode(Slot(CONFIG.pool_id, bytes(16), Statement("a", 0, 5, 10, CONFIG.hash, Phase.ARMED), STANDARD.values, True))
+    own = Slot(CONFIG.pool_id, bytes(16), Statement("a", 0, 5, 10, CONFIG.hash, Phase.ARMED), STANDARD.values, True)
+    mine = slot.encode(own)
     cycle = Cycle(9, 100.0, 100.1, 100.2, mine, slot.encode_header(CONFIG.pool_id), {0: mine, 1: late})
-    after, actions = heartbeat.step(replace(before, pending=Pending(9, 100.0, mine, Phase.ARMED)), CycleDone(100.3, cycle))
+    after, actions = heartbeat.step(replace(before, pending=Pending(9, 100.0, own, Phase.ARMED)), CycleDone(100.3, cycle))
     assert "a slot write of incarnation 000000000000004d of b" in words(actions)
     assert after.peers[1].slot is None
     assert after.deadline == 120.0, "its own licence is renewed all the same (E + L)"
@@ -91,5 +92,5 @@ def test_replayed_packets_are_counted_and_change_nothing() -> None:
     """Row 52."""
     once, _ = heartbeat.step(ARMED, PacketHeard(100, OF_B.statement))
     twice, actions = heartbeat.step(once, PacketHeard(108, OF_B.statement))
-    assert actions == (CountDrop("replayed"),)
+    assert actions == (CountDrop("duplicate"),)
     assert twice.peers[1].heard_at == 100

@@ -18,7 +18,7 @@ from quorate_core.timing import STANDARD
 
 CONFIG = PoolConfig(bytes(range(1, 17)), (Member(0, "a"), Member(1, "b")), STANDARD)
 POOL = replace(CONFIG, members=(Member(0, "a"), Member(1, "b"), Member(2, "c")))
-VICTIM = Slot(POOL.pool_id, bytes(16), Statement("b", 1, 77, 3, POOL.hash, Phase.ARMED), STANDARD.values, True)
+VICTIM = Slot(POOL.pool_id, bytes(16), Statement("b", 1, 77, 3, POOL.hash, Phase.ARMED), STANDARD.values, True, required=0b111)
 DEAD = slot.encode(VICTIM)
 NO_DOG = Keeper(Mode.CLOSED, problem="/dev/watchdog: No such file or directory")
 REFUSED = Heart(
@@ -67,14 +67,15 @@ def issued_over(peers: dict[int, Peer], *, packets_from: int | None = None) -> l
         pool.pool_id, bytes(16), Statement("c", 2, 88, 9, pool.hash, Phase.ARMED), STANDARD.values, True,
         certificates=(Issued(1, 77, 59.5, 59.0),),
     )  # fmt: skip
-    mine = slot.encode(Slot(pool.pool_id, bytes(16), Statement("a", 0, 5, 10, pool.hash, Phase.ARMED), STANDARD.values, True))
+    own = Slot(pool.pool_id, bytes(16), Statement("a", 0, 5, 10, pool.hash, Phase.ARMED), STANDARD.values, True)
+    mine = slot.encode(own)
     heart = replace(
         REFUSED, config=pool, keeper=Keeper(Mode.LICENSED, 5, 220.0, "dog", "dog", 8.0), phase=Phase.ARMED, message="", deadline=220.0,
         licensed=True, confirmed=True, last_read_at=100.0, peers=peers,
     )  # fmt: skip
     for number in range(1, 40):
         now = 100.0 + 2 * number
-        heart = replace(heart, pending=Pending(number, now, mine, Phase.ARMED), deadline=now + 20)
+        heart = replace(heart, pending=Pending(number, now, own, Phase.ARMED), deadline=now + 20)
         alive = replace(issuer, statement=replace(issuer.statement, sequence=9 + number))
         blocks = {0: mine, 1: dead, 2: slot.encode(alive)}
         cycle = Cycle(number, now, now + 0.1, now + 0.2, mine, slot.encode_header(pool.pool_id), blocks)
@@ -88,7 +89,7 @@ def issued_over(peers: dict[int, Peer], *, packets_from: int | None = None) -> l
 
 def test_every_survivor_publishes_the_death_also_when_another_one_said_so_first() -> None:
     """Else the certificate is lost with its one issuer: if that one dies or cannot reach the API, nobody ever tells the controller."""
-    watched = Peer(DEAD, VICTIM, 40.0, watch=Watch(77, 41.0, True, STANDARD.values, DEAD))
+    watched = Peer(DEAD, VICTIM, 40.0, watch=Watch(77, 41.0, True, STANDARD.values, DEAD, 0b111))
     assert [(index, life) for _, index, life in issued_over({1: watched})] == [(1, 77)]
 
 

@@ -22,7 +22,7 @@ ARMED = Heart(
 def published(heart: Heart) -> slot.Slot:
     assert heart.config is not None
     assert heart.member is not None
-    return slot.decode(publish.block(heart, heart.config, heart.member, 101.0))
+    return slot.decode(slot.encode(publish.own_slot(heart, heart.config, heart.member, 101.0)))
 
 
 def test_a_lost_keeper_does_not_shorten_the_watchdog_timeout_that_an_armed_host_has_published() -> None:
@@ -49,7 +49,7 @@ def test_a_resumed_life_does_not_shorten_what_the_former_pulse_had_published() -
     heart, _ = heartbeat.step(fresh, KeeperSaid(101, replace(ARMED_KEEPER, timeout_seconds=8.0)))
     heart, actions = heartbeat.step(heart, Tick(101.1))
     (order,) = (a for a in actions if isinstance(a, StartCycle))
-    blocks = {0: publish.block(ARMED, CONFIG, CONFIG.members[0], 100.0)}
+    blocks = {0: slot.encode(publish.own_slot(ARMED, CONFIG, CONFIG.members[0], 100.0))}
     cycle = Cycle(order.number, 101.1, 101.2, 101.3, None, slot.encode_header(CONFIG.pool_id), blocks)
     heart, _ = heartbeat.step(heart, CycleDone(101.3, cycle))
     assert heart.phase is Phase.ARMED

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from quorate_core import pool, slot
 from quorate_core.crc32c import crc32c
-from quorate_core.slot import Issued, Slot
-from quorate_core.statement import Malformed, Phase, Statement, Views
+from quorate_core.slot import Evidence, Issued, Slot
+from quorate_core.statement import Known, Malformed, Phase, Statement, Views
 from quorate_core.timing import STANDARD
 
-GOLDEN = Path(__file__).parent / "slot-v1.hex"
+GOLDEN = Path(__file__).parent / "slot-v2.hex"
 POOL_ID = bytes(range(16))
 EXAMPLE = Slot(
     pool_id=POOL_ID,
@@ -26,13 +26,16 @@ EXAMPLE = Slot(
         config_hash=bytes(range(32)),
         phase=Phase.ARMED,
         views=Views(0b1011, 0b1001, 0b1111),
-        known=((0, 7), (3, 0x0123456789ABCDEF)),
+        known=(Known(0, 7, 4711), Known(3, 0x0123456789ABCDEF)),
     ),
     timing=STANDARD.values,
     watchdog_armed=True,
-    intent=0,
+    stopped=True,
+    weight=7,
+    required=0b1111,
+    intent=0b1011,
     evictions=((2, 99),),
-    certificates=(Issued(1, 42, 59.125, 59.0),),
+    certificates=(Issued(1, 42, 59.125, 59.0), Issued(2, 99, 53.5, 53.0, Evidence.EVICTION)),
 )
 
 
@@ -73,15 +76,18 @@ def test_garbage_is_refused_with_a_reason(data: bytes) -> None:
 
 
 def test_the_largest_slot_fits_into_one_block() -> None:
-    everybody = tuple((i, 2**64 - 1) for i in range(pool.MAX_SLOTS))
+    everybody = tuple(Known(i, 2**64 - 1, 2**32 - 1) for i in range(pool.MAX_SLOTS))
     largest = Slot(
         POOL_ID,
         bytes(16),
         Statement("h" * 253, 63, 1, 1, bytes(32), Phase.ARMED, Views(2**64 - 1, 2**64 - 1, 2**64 - 1), everybody),
         STANDARD.values,
         True,
+        True,
+        pool.MAX_WEIGHT,
         2**64 - 1,
-        everybody,
+        2**64 - 1,
+        tuple((known.slot, known.incarnation) for known in everybody),
         tuple(Issued(i, 2**64 - 1, 59.0, 59.0) for i in range(pool.MAX_SLOTS)),
     )
     assert slot.decode(slot.encode(largest)) == largest

@@ -1,6 +1,5 @@
 """Quorate's objects to and from the facts on which a host's death is judged. Reads nothing, writes nothing."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -29,8 +28,7 @@ def judge(pool: HAPool, hosts: Sequence[HAHost], failovers: Sequence[Failover], 
 def verdicts(pool: HAPool, hosts: Sequence[HAHost]) -> Mapping[str, hostphase.Verdict]:
     """The same, with the reasons and with what was rejected."""
     timing = timing_of(pool)
-    bound = timing.values.release_after_silence_seconds if timing else math.inf
-    return hostphase.judge([facts_of(host, timing) for host in hosts], bound)
+    return hostphase.judge([facts_of(host, timing) for host in hosts], timing.values if timing else None)
 
 
 def timing_of(pool: HAPool) -> Timing | None:
@@ -54,8 +52,11 @@ def facts_of(host: HAHost, timing: Timing | None) -> HostFacts:
     agent = host.status.agent or AgentReport()
     accepted = claim_of(host.status.certificate) if host.status.certificate else None
     bound: float | None = agent.bound_seconds or None
-    if bound is None and timing and agent.watchdog and agent.watchdog.timeout_seconds:
-        bound = timing.values_with_watchdog(agent.watchdog.timeout_seconds).release_after_silence_seconds
+    eviction_bound: float | None = agent.eviction_bound_seconds or None
+    if timing and agent.watchdog and agent.watchdog.timeout_seconds:
+        values = timing.values_with_watchdog(agent.watchdog.timeout_seconds)
+        bound = bound or values.release_after_silence_seconds
+        eviction_bound = eviction_bound or values.release_after_eviction_seconds
     return HostFacts(
         name=host.metadata.name,
         maintenance=host.spec.maintenance and (not agent.armed or _emptied(host)),
@@ -70,6 +71,8 @@ def facts_of(host: HAHost, timing: Timing | None) -> HostFacts:
         issued=tuple(claim_of(certificate) for certificate in agent.certificates),
         accepted=accepted,
         bound_seconds=bound,
+        eviction_bound_seconds=eviction_bound,
+        evicted=tuple((e.host, e.incarnation) for e in agent.evictions),
     )
 
 
@@ -89,6 +92,7 @@ def claim_of(certificate: Certificate) -> Claim:
         bound_seconds=certificate.bound_seconds,
         evidence=certificate.evidence,
         issued_at=certificate.issued_at.isoformat(),
+        kind=certificate.kind,
     )
 
 
@@ -102,6 +106,7 @@ def certificate_of(claim: Claim) -> Certificate:
         silent_seconds=claim.silent_seconds,
         bound_seconds=claim.bound_seconds,
         issued_at=datetime.fromisoformat(claim.issued_at),
+        kind=claim.kind,
     )
 
 

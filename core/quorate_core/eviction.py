@@ -1,0 +1,75 @@
+"""A record in the evictor's own slot that puts one incarnation of another host out of the pool, and when that one is dead by it.
+
+The evicted host may hold evidence from before the record was readable, none from after. So it has stopped R_e after the evictor's write
+had completed; by its own published timing. Every survivor that reads a record adopts it and counts from its own write: the first evictor
+may die.
+
+* counted from the completion of the first own cycle that wrote the record and read it back;
+* before each write the own slot is looked at: if the record was not there (an old write of ours landed late), it counts anew; when a write
+  has failed or pulse was restarted, it counts anew once the old write must have landed;
+* a host that still gives signs of life when R_e is over was not reset: its watchdog lies, and there is no certificate, but an alarm.
+"""
+
+from dataclasses import dataclass, replace
+
+from quorate_core import slot
+from quorate_core.licence import Cycle
+from quorate_core.slot import Evidence, Issued, Slot
+from quorate_core.statement import Malformed
+from quorate_core.timing import TimingValues
+
+ALARM = "ALARM:"
+"""How a verdict begins that a person must see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """One record, and the timing that the evicted host has published. `since` is the completion of the cycle that first wrote the record
+    and read it back, in own monotonic seconds; None before."""
+
+    slot: int
+    incarnation: int
+    timing: TimingValues
+    since: float | None = None
+
+
+def doubt(record: Eviction, cycle: Cycle) -> Eviction:
+    """The record when a cycle has ended, whatever it proved: counted anew if it did not stand there before, or nobody can tell."""
+    stood = not cycle.error and _stood(cycle.found, (record.slot, record.incarnation))
+    return record if stood or record.since is None else replace(record, since=None)
+
+
+def confirm(record: Eviction, written: Slot, cycle: Cycle, not_before: float) -> Eviction:
+    """The record after a cycle that was evidence and wrote `written`. Counts from `not_before` at the earliest."""
+    if record.since is not None or (record.slot, record.incarnation) not in written.evictions:
+        return record
+    return replace(record, since=max(cycle.completed_at, not_before))
+
+
+def observe(record: Eviction, seen: Slot | None) -> Eviction:
+    """The record after a read of the evicted host's slot: the longest timing that it has published binds us."""
+    if seen is None or seen.statement.incarnation != record.incarnation:
+        return record
+    longest = max(record.timing, seen.timing, key=lambda values: values.release_after_eviction_seconds)
+    return replace(record, timing=longest)
+
+
+def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float) -> Issued | str:
+    """The certificate, or why there is none yet. `last_sign_at` is when the evicted incarnation last wrote or was heard; a sign within
+    `grace_seconds` counts as life."""
+    if record.since is None:
+        return "its eviction is not yet on the disk"
+    bound = record.timing.release_after_eviction_seconds
+    waited = round(cycle.read_issued_at - record.since, 3)
+    if waited < bound:
+        return f"evicted for {max(0.0, waited):.0f} s of {bound:g} s"
+    if last_sign_at is not None and cycle.completed_at - last_sign_at <= grace_seconds:
+        return f"{ALARM} it still gives signs of life {waited:.0f} s after its eviction (limit {bound:g} s): its watchdog has not reset it"
+    return Issued(record.slot, record.incarnation, waited, bound, Evidence.EVICTION)
+
+
+def _stood(block: bytes, pair: tuple[int, int]) -> bool:
+    try:
+        return pair in slot.decode(block).evictions
+    except Malformed:
+        return False

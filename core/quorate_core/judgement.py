@@ -1,0 +1,202 @@
+"""What this host says about the others after a cycle that proved its own life: certificates, evictions, and on which side it wants to live.
+
+Nobody is judged on a cycle that proves nothing for the judge, nor by a host that has said that it has no storage, before it has watched the
+disk again for a full R_s. What this host says stays in its slot until the one it is about is back in another life.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from quorate_core import certificate, eviction, membership, partition, pool
+from quorate_core.clique import members
+from quorate_core.eviction import Eviction
+from quorate_core.heart import Action, Heart, Say
+from quorate_core.licence import Cycle
+from quorate_core.slot import Evidence, Issued, Slot
+from quorate_core.statement import Phase
+
+_WORDS = {
+    Evidence.SILENCE: "its slot has not changed for",
+    Evidence.EVICTION: "it has been evicted for",
+    Evidence.CONFIRMED: "it is fenced, and without any VM by its own word, for",
+}
+
+
+def judge(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], written: Slot
+) -> tuple[Heart, tuple[Action, ...]]:
+    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk."""
+    back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
+    heart = _forget(heart, config, member, back)
+    heart = _keep_records(heart, config, member, cycle, slots, written)
+    if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
+        return replace(heart, intent=0, intent_at=None, undecided=""), ()
+    heart, certified = _certify(heart, config, member, cycle, slots, back)
+    heart, evicted = _decide(heart, config, member, cycle, slots, written)
+    return heart, (*certified, *evicted)
+
+
+def doubt_records(heart: Heart, now: float, cycle: Cycle) -> Heart:
+    """This host's eviction records when a cycle has ended. A write that failed may still land, without what stands in the slot by then."""
+    if cycle.written is None or not heart.evictions:
+        return heart
+    landed_at = now + max(record.timing.drain_seconds for record in heart.evictions) if cycle.error else 0.0
+    records = tuple(eviction.doubt(record, cycle) for record in heart.evictions)
+    return replace(heart, evictions=records, records_count_from=max(heart.records_count_from, landed_at))
+
+
+def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: set[int]) -> Heart:
+    """Drop what was said about hosts that are back in another life, or are members no more."""
+
+    def reborn(record: Eviction) -> bool:
+        return record.slot in back and heart.peers[record.slot].incarnation != record.incarnation
+
+    return replace(
+        heart,
+        issued=tuple(c for c in heart.issued if c.slot not in back and c.slot != member.slot and config.member_at(c.slot)),
+        evictions=tuple(r for r in heart.evictions if config.member_at(r.slot) and not reborn(r)),
+    )
+
+
+def _keep_records(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], written: Slot
+) -> Heart:
+    """This host's eviction records after the cycle, with those of others that it now adopts."""
+    records = [eviction.confirm(eviction.observe(r, slots.get(r.slot)), written, cycle, heart.records_count_from) for r in heart.evictions]
+    if _takes_part(heart) and heart.blind_since is None:
+        mine = {(r.slot, r.incarnation) for r in records}
+        for index, incarnation in sorted(heart.evicted - mine):
+            peer = heart.peers.get(index, membership.Peer())
+            if peer.slot is not None and peer.incarnation == incarnation and config.member_at(index) and index != member.slot:
+                records.append(Eviction(index, incarnation, peer.slot.timing))
+    return replace(heart, evictions=tuple(records))
+
+
+def _certify(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], back: set[int]
+) -> tuple[Heart, tuple[Action, ...]]:
+    actions: list[Action] = []
+    # One whose own former life was certified may be left out by hosts that live without storage: it has to be let in by them first.
+    outcast = heart.phase is Phase.JOINING and any(c.slot == member.slot for one in slots.values() for c in one.certificates)
+    for one in config.members:
+        if one.slot == member.slot:
+            continue
+        verdict = _verdict(heart, config, member, one, cycle, silence=one.slot not in back and not outcast)
+        if isinstance(verdict, str):
+            if verdict.startswith(eviction.ALARM) and (key := (one.slot, 0, verdict[:40])) not in heart.shouted:
+                heart = replace(heart, shouted=heart.shouted | {key})
+                actions.append(Say(f"{one.host}: {verdict}", loud=True))
+            continue
+        others = tuple(c for c in heart.issued if c.slot != one.slot)
+        dead = {**heart.dead, one.slot: heart.dead.get(one.slot, frozenset()) | {verdict.incarnation}}
+        heart = replace(heart, issued=(*others, verdict), dead=dead)
+        sentence = (
+            f"{one.host} is certified dead: incarnation {verdict.incarnation:016x}: {_WORDS[verdict.evidence]} "
+            f"{verdict.silent_seconds:.1f} s (limit {verdict.bound_seconds:g} s)"
+        )
+        actions.append(Say(sentence, loud=True))
+    return heart, tuple(actions)
+
+
+def _verdict(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, other: pool.Member, cycle: Cycle, *, silence: bool
+) -> Issued | str:
+    """The strongest certificate of another host that this cycle allows, or why there is none."""
+    why = "it is not watched"
+    if (watch := _uncertified(heart, other.slot)) is not None and (issued := certificate.confirmed(watch, other.slot, cycle)) is not None:
+        return issued
+    if cycle.completed_at < heart.barred_until:
+        return f"this host may not judge for another {heart.barred_until - cycle.completed_at:.0f} s"
+    peer, timeout = heart.peers.get(other.slot, membership.Peer()), config.timing.network_timeout_seconds
+    for record in heart.evictions:
+        if record.slot == other.slot and record.incarnation not in heart.dead.get(other.slot, frozenset()):
+            found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout)
+            if isinstance(found, Issued) or found.startswith(eviction.ALARM):
+                return found
+            why = found
+    if watch is None or not silence:
+        return why
+    return certificate.verdict(watch, other.slot, cycle, peer.heard_of(watch.incarnation), timeout, member.slot)
+
+
+def _uncertified(heart: Heart, index: int) -> certificate.Watch | None:
+    """The incarnation in that slot that this host may still have to certify itself: also one that others have certified. A certificate that
+    only one host publishes is lost with that host, or with its way to the API."""
+    peer, dead = heart.peers.get(index, membership.Peer()), heart.dead.get(index, frozenset())
+    if peer.watch is not None and peer.watch.armed and peer.watch.incarnation not in dead:
+        return peer.watch
+    condemned = peer.condemned
+    said = any(c.slot == index and (condemned is None or c.incarnation == condemned.incarnation) for c in heart.issued)
+    return None if said else condemned
+
+
+def _last_sign(peer: membership.Peer, incarnation: int) -> float | None:
+    written = peer.changed_at if peer.incarnation == incarnation else None
+    signs = [at for at in (written, peer.heard_of(incarnation)) if at is not None]
+    return max(signs, default=None)
+
+
+def _decide(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], written: Slot
+) -> tuple[Heart, tuple[Action, ...]]:
+    """The intent of this host after the cycle, and the evictions that follow from it."""
+    if not _takes_part(heart):
+        return replace(heart, intent=0, intent_at=None, undecided=""), ()
+    if any(r.incarnation not in heart.dead.get(r.slot, frozenset()) for r in heart.evictions):
+        # One reconfiguration at a time: a link that comes and goes must not take one host after the other.
+        return replace(heart, intent=0, intent_at=None, undecided=""), ()
+    at, timing = cycle.completed_at, config.timing
+    seated = {
+        i: p.slot
+        for i, p in heart.peers.items()
+        if p.slot is not None
+        and p.phase is Phase.ARMED
+        and p.slot.watchdog_armed
+        and membership.on_storage(p, at, timing)
+        and (i, p.incarnation) not in heart.evicted
+    }
+    since = heart.intent_at
+    if written.intent != heart.intent or not written.intent:
+        since = None
+    elif since is None:
+        since = at
+    published = heart.intent if since is not None and since < cycle.issued_at else 0
+    stirred = sum(1 << i for i, p in heart.peers.items() if since is not None and p.changed_at is not None and p.changed_at > since)
+    choice = partition.choose(member.slot, {**seated, member.slot: written}, published, stirred)
+    same = choice.intent == heart.intent
+    before, heart = (
+        heart,
+        replace(heart, intent=choice.intent, intent_at=since if same else None, undecided=choice.waiting if choice.intent else ""),
+    )
+    if choice.evict and at >= heart.barred_until:
+        return _evict(heart, config, choice, seated)
+    if heart.intent and not same:
+        living = _hosts(config, choice.intent)
+        return heart, (Say(f"{heart.host}: not all hosts hear each other; {living} are to live ({choice.waiting})", loud=True),)
+    if before.intent and not heart.intent:
+        return heart, (Say(f"{heart.host}: nothing has to be decided any more"),)
+    return heart, ()
+
+
+def _evict(heart: Heart, config: pool.PoolConfig, choice: partition.Choice, seated: Mapping[int, Slot]) -> tuple[Heart, tuple[Action, ...]]:
+    records = tuple(Eviction(index, incarnation, seated[index].timing) for index, incarnation in choice.evict)
+    lost = _hosts(config, sum(1 << record.slot for record in records))
+    # From this moment they get no answer any more, also if the write should fail: it may have landed.
+    heart = replace(
+        heart,
+        evictions=(*heart.evictions, *records),
+        evicted=heart.evicted | set(choice.evict),
+        intent=0,
+        intent_at=None,
+        undecided="",
+        next_cycle_at=0.0,
+    )
+    return heart, (Say(f"{heart.host}: evicts {lost}; {_hosts(config, choice.intent)} live on", loud=True),)
+
+
+def _takes_part(heart: Heart) -> bool:
+    return heart.phase is Phase.ARMED and heart.confirmed
+
+
+def _hosts(config: pool.PoolConfig, mask: int) -> str:
+    return ", ".join(one.host for i in members(mask) if (one := config.member_at(i)) is not None)
