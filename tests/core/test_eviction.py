@@ -1,0 +1,75 @@
+"""When an evicted host is dead: each rule has the case in which it alone forbids the certificate."""
+
+from dataclasses import replace
+
+import pytest
+
+from quorate_core import eviction, slot
+from quorate_core.eviction import Eviction
+from quorate_core.licence import Cycle
+from quorate_core.slot import Evidence, Issued, Slot
+from quorate_core.statement import Phase, Statement
+from quorate_core.timing import FAST, STANDARD
+
+MINE = Slot(bytes(range(16)), bytes(16), Statement("h0", 0, 5, 9, bytes(32), Phase.ARMED), STANDARD.values, True, evictions=((1, 7),))
+BLOCK = slot.encode(MINE)
+VICTIM = Slot(MINE.pool_id, bytes(16), Statement("h1", 1, 7, 9, bytes(32), Phase.ARMED), STANDARD.values, True)
+RECORD = Eviction(1, 7, STANDARD.values)
+R_E = 53.0
+
+
+def cycle(at: float, found: bytes = BLOCK, error: str = "") -> Cycle:
+    return Cycle(1, at, at + 0.2, at + 0.5, BLOCK, found=found, error=error)
+
+
+def test_it_counts_from_the_completion_of_the_cycle_that_first_wrote_it() -> None:
+    record = eviction.confirm(RECORD, MINE, cycle(100), 0.0)
+    assert record.since == 100.5
+    assert eviction.confirm(record, MINE, cycle(102), 0.0).since == 100.5
+    assert isinstance(eviction.verdict(record, cycle(100.5 + R_E - 0.3), None, 8), str)
+    assert eviction.verdict(record, cycle(100.3 + R_E), None, 8) == Issued(1, 7, R_E, R_E, Evidence.EVICTION)
+
+
+def test_what_was_not_written_does_not_count() -> None:
+    assert eviction.confirm(RECORD, replace(MINE, evictions=()), cycle(100), 0.0).since is None
+    assert eviction.verdict(RECORD, cycle(1000), None, 8) == "its eviction is not yet on the disk"
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        cycle(102, found=slot.encode(replace(MINE, evictions=()))),
+        cycle(102, found=b"torn" * 1024),
+        cycle(102, found=b""),
+        cycle(102, error="EIO"),
+    ],
+    ids=["overwritten by an old write", "torn", "nobody looked", "failed"],
+)
+def test_a_record_that_did_not_stand_there_before_the_next_write_counts_anew(later: Cycle) -> None:
+    """Row 12, on the evictor's side."""
+    record = eviction.doubt(replace(RECORD, since=100.5), later)
+    assert record.since is None
+    assert eviction.confirm(record, MINE, cycle(104), 0.0).since == 104.5
+
+
+def test_a_record_that_stood_there_goes_on_counting() -> None:
+    assert eviction.doubt(replace(RECORD, since=100.5), cycle(102)).since == 100.5
+
+
+def test_it_does_not_count_before_an_older_write_must_have_landed() -> None:
+    assert eviction.confirm(RECORD, MINE, cycle(100), 105.0).since == 105.0
+
+
+def test_the_longest_timing_that_the_victim_has_published_counts() -> None:
+    """Row 42."""
+    fast = Eviction(1, 7, FAST.values, 0.0)
+    assert eviction.observe(fast, VICTIM).timing == STANDARD.values
+    assert eviction.observe(eviction.observe(fast, VICTIM), replace(VICTIM, timing=FAST.values)).timing == STANDARD.values
+    assert eviction.observe(fast, replace(VICTIM, statement=replace(VICTIM.statement, incarnation=8))).timing == FAST.values
+
+
+def test_one_that_still_gives_signs_of_life_when_it_should_be_dead_is_an_alarm_and_no_certificate() -> None:
+    """Row 46."""
+    record = replace(RECORD, since=0.0)
+    assert "its watchdog has not reset it" in str(eviction.verdict(record, cycle(60), 59.0, 8))
+    assert isinstance(eviction.verdict(record, cycle(60), 50.0, 8), Issued), "signs from before its end are none"
