@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from quorate_local import background, binaries, demo, pool, runs
+from quorate_local import background, binaries, cables, demo, hosts, pool, runs
 from quorate_local.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -102,6 +102,43 @@ def list_command() -> None:
     """The local pools of this user that run now."""
     for folder in runs.alive():
         print(f"{folder.name}  KUBECONFIG={folder / 'kubeconfig'}  logs in {folder / 'logs'}")
+
+
+@app.command()
+def split(
+    name: Annotated[str, typer.Argument(metavar="POOL", help="Name of the pool, as `list` shows it.")],
+    groups: Annotated[list[str], typer.Argument(metavar="HOSTS...", help="Two or more groups of hosts: host-1,host-2 host-3,host-4")],
+) -> None:
+    """Cut groups of hosts of a running pool off from each other; storage and the API server stay."""
+    _cables(name).split(*([host for host in group.split(",") if host] for group in groups))
+    say("; ".join(f"{sender} is not heard by {receiver}" for sender, receiver in sorted(_cables(name).cuts())))
+
+
+@app.command()
+def cut(
+    name: Annotated[str, typer.Argument(metavar="POOL", help="Name of the pool, as `list` shows it.")],
+    one: Annotated[str, typer.Argument(metavar="HOST")],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help=f"Another host, or `{cables.API}`: the API server.")],
+    one_way: Annotated[bool, typer.Option("--one-way", help="Only what HOST sends to OTHER is lost.")] = False,
+) -> None:
+    """Cut between two hosts of a running pool, or between a host and the API server."""
+    _cables(name).cut(one, other, one_way=one_way)
+    say("; ".join(f"{sender} is not heard by {receiver}" for sender, receiver in sorted(_cables(name).cuts())))
+
+
+@app.command()
+def heal(name: Annotated[str, typer.Argument(metavar="POOL", help="Name of the pool, as `list` shows it.")]) -> None:
+    """Undo every cut in the network of a running pool."""
+    _cables(name).heal()
+    say(f"no host of {name} is cut off any more")
+
+
+def _cables(name: str) -> cables.Cables:
+    """The network of a running pool of this user. Raises Problem."""
+    running = {folder.name: folder for folder in runs.alive()}
+    if name not in running:
+        raise Problem(f"no local pool {name} runs. There are: {', '.join(running) or 'none; `up` starts one'}.")
+    return cables.Cables(name, running[name], hosts.GATEWAY)
 
 
 def _kept(use: Callable[[pool.LocalPool], int], *, port: int | None = None, quorate: bool = True) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from quorate_local import processes, runs, watchdog
+from quorate_local import cables, guests, processes, runs, stopper, watchdog
 from quorate_local.problem import Problem
 
 GATEWAY = "10.213.0.1"
@@ -48,9 +48,12 @@ class Rack:
         self._lock = threading.RLock()
         self.resets: list[tuple[float, str]] = []
         self.watchdog = watchdog.Watchdog(procs.run.name, procs.run.folder / "watchdog", self._reset, self._power_on_due)
+        self.stopper = stopper.Stopper(procs.run.name, procs.run.folder / "stopper", self._stop_vms)
+        self.cables = cables.Cables(procs.run.name, procs.run.folder, GATEWAY)
         if self.isolated:
             self._start_switch(api_port)
         self.watchdog.start()
+        self.stopper.start()
 
     @property
     def server(self) -> str:
@@ -70,6 +73,7 @@ class Rack:
     def stop(self) -> None:
         """Switch everything off; no host comes up again."""
         self.watchdog.stop()
+        self.stopper.stop()
         for host in self.hosts.values():
             host.power_off()
 
@@ -81,6 +85,13 @@ class Rack:
                 host.power_off()
                 if self.reboot_after_seconds is not None:
                     self._due[name] = time.monotonic() + self.reboot_after_seconds
+
+    def _stop_vms(self, name: str) -> str:
+        """What the agent of a host hears when it asks for that (called in the stopper's thread)."""
+        host = self.hosts.get(name)
+        if host is None:
+            return f"doubt {name} is no host of this pool"
+        return stopper.stop_vms(lambda: host.pids("standin"), lambda: host.pids(str(guests.LAUNCHER)))
 
     def _power_on_due(self) -> None:
         with self._lock:
@@ -169,7 +180,7 @@ class Host:
             command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", *command]
         process = self.rack.procs.start(self._process, command, env=self.rack.environment(self.name), stdin=subprocess.PIPE)
         if self.rack.isolated:
-            self._plug_in(process)
+            self._plug_in()
         assert process.stdin is not None
         process.stdin.write(b"\n")
         process.stdin.flush()
@@ -179,7 +190,7 @@ class Host:
         process = self.rack.procs.get(self._process)
         if process is not None and self.rack.isolated:
             with contextlib.suppress(ProcessLookupError, Problem):
-                os.kill(self._init_pid(process), signal.SIGKILL)  # the kernel takes the whole namespace with its init
+                os.kill(self.init_pid(), signal.SIGKILL)  # the kernel takes the whole namespace with its init
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(10)  # unshare ends after its child is reaped: nothing is left then
         self.rack.procs.kill(self._process)
@@ -224,10 +235,20 @@ class Host:
     def exec(self, *argv: str) -> str:
         """What a command prints that runs inside the host."""
         inside = []
-        if self.rack.isolated and (process := self.rack.procs.get(self._process)):
-            inside = ["nsenter", "-t", str(self._init_pid(process)), "-n", "-p", "-m", "--"]
+        if self.rack.isolated:
+            inside = ["nsenter", "-t", str(self.init_pid()), "-n", "-p", "-m", "--"]
         done = subprocess.run([*inside, *argv], capture_output=True, text=True, check=False, timeout=60)
         return done.stdout + done.stderr
+
+    def init_pid(self) -> int:
+        """The host's init as this machine numbers it. Raises Problem when it is off or did not boot."""
+        process = self.rack.procs.get(self._process)
+        end = time.monotonic() + 10
+        while process is not None and time.monotonic() < end and process.poll() is None:
+            if children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                return int(children[0])
+            time.sleep(0.01)
+        raise Problem(f"host {self.name} is off or did not boot: see {self.rack.procs.run.logs / self._process}.log.")
 
     def _signal(self, program: str, number: signal.Signals) -> None:
         pids = self.pids(program)
@@ -240,19 +261,13 @@ class Host:
     def _process(self) -> str:
         return f"host-{self.name}"
 
-    def _init_pid(self, process: "subprocess.Popen[bytes]") -> int:
-        """The host's init as this machine numbers it."""
-        end = time.monotonic() + 10
-        while time.monotonic() < end and process.poll() is None:
-            if children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                return int(children[0])
-            time.sleep(0.01)
-        raise Problem(f"host {self.name} did not boot: see {self.rack.procs.run.logs / self._process}.log.")
-
-    def _plug_in(self, process: "subprocess.Popen[bytes]") -> None:
-        pid, port = self._init_pid(process), f"v{self.index}"
+    def _plug_in(self) -> None:
+        pid, port = self.init_pid(), f"v{self.index}"
+        with contextlib.suppress(Problem):
+            self.rack.ip(f"link del {port}")  # the kernel takes its time to clear away the network of the boot before
         self.rack.ip(f"link add {port} type veth peer name eth0 netns {pid}", f"link set {port} master br0", f"link set {port} up")
         self.rack.ip("link set lo up", f"addr add {self.address}/16 dev eth0", "link set eth0 up", pid=pid)
+        self.rack.cables.plug_in(self.name, pid)
 
     def _machine(self) -> dict[str, object]:
         _, ca, cert, key = self.rack.around.api
@@ -271,7 +286,13 @@ class Host:
                 self._program("pulse", [*common, *node]),
                 self._program("report", [*common, *node, *reach]) | {"needs": [str(self.agent_kubeconfig)]},
             ]
-        return {"runDir": str(self.run_dir), "bootIdFile": boot_id_file, "logs": str(self.rack.procs.run.logs), "programs": programs}
+        return {
+            "runDir": str(self.run_dir),
+            "bootIdFile": boot_id_file,
+            "logs": str(self.rack.procs.run.logs),
+            "programs": programs,
+            "address": self.address if self.rack.isolated else None,  # for `cables`: only a network of its own can be cut
+        }
 
     def _program(self, name: str, options: list[str]) -> dict[str, object]:
         return {"name": name, "log": f"host-{self.name}-{name}", "command": [sys.executable, "-m", _MODULES[name], *options]}

@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from quorate_local import api, binaries, control_plane, hosts, installation, kubevirt, processes, runs
@@ -117,6 +117,18 @@ class LocalPool:
         """Switch a host off and delete its Node."""
         self.rack.hosts.pop(name).power_off()
         self.api.delete(f"/api/v1/nodes/{name}")
+
+    def split(self, *groups: Collection[str]) -> None:
+        """Cut groups of hosts off from each other; their way to the API server stays. Raises Problem."""
+        self.rack.cables.split(*groups)
+
+    def cut(self, one: str, other: str, *, one_way: bool = False) -> None:
+        """Cut between two hosts, or a host and `api`. `one_way`: only what `one` sends to `other` is lost. Raises Problem."""
+        self.rack.cables.cut(one, other, one_way=one_way)
+
+    def heal(self) -> None:
+        """Undo every cut. Raises Problem."""
+        self.rack.cables.heal()
 
     def light_hosts(self, count: int, *, memory: str = "32Gi", prefix: str = "light", labels: Mapping[str, str] | None = None) -> list[str]:
         """Nodes without processes of their own, named `prefix-1` and so on, kept Ready by one stand-in that declares them armed."""

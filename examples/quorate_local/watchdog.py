@@ -90,7 +90,7 @@ class Watchdog:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
-        host = _host_of(connection, self._run)
+        host = host_of(connection, self._run)
         if host is None:
             connection.close()
             return
@@ -149,7 +149,8 @@ class Watchdog:
             timer.connection = None
 
 
-def _host_of(connection: socket.socket, run: str) -> str | None:
+def host_of(connection: socket.socket, run: str) -> str | None:
+    """The host from which a process of this machine connected over a Unix socket; None if from none of that run."""
     pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     mark = f"{runs.HOST_MARK}={run}.".encode()
     with contextlib.suppress(OSError):

@@ -1,0 +1,170 @@
+"""Cuts in the network of a local pool: which packets are dropped, by which rules, and that a host hears again after the healing."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from quorate_local import __main__ as command_line
+from quorate_local import cables, hosts, processes, runs
+from quorate_local.problem import Problem
+
+ADDRESSES = {"h1": "10.0.0.2", "h2": "10.0.0.3", "h3": "10.0.0.4", cables.API: "10.0.0.1"}
+PRESENT = [
+    {"priority": 10, "src": "10.0.0.3", "action": "blackhole"},
+    {"priority": 10, "src": "all", "dst": "10.0.0.1", "action": "blackhole"},
+    {"priority": 100, "src": "all", "table": "local"},
+]
+
+LISTEN = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((sys.argv[1], 7000)); s.settimeout(20)
+print("ready", flush=True)
+while True: print(s.recv(64).decode(), flush=True)
+"""
+SEND = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[2].encode(), (sys.argv[1], 7000))"
+
+
+def test_a_split_cuts_both_directions_between_the_groups_and_none_within() -> None:
+    assert cables.between([["h1", "h2"], ["h3"]]) == {("h1", "h3"), ("h3", "h1"), ("h2", "h3"), ("h3", "h2")}
+    assert len(cables.between([["h1"], ["h2"], ["h3"]])) == 6
+
+
+@pytest.mark.parametrize("groups", [[["h1"]], [["h1"], []], [["h1", "h2"], ["h2"]], [["h1", "h1"], ["h2"]]])
+def test_a_split_without_two_sides_or_with_a_host_on_both_is_refused(groups: list[list[str]]) -> None:
+    with pytest.raises(Problem, match=r"at least two groups|only be on one side"):
+        cables.between(groups)
+
+
+def test_only_the_receiver_of_a_one_way_cut_drops() -> None:
+    cut = {("h1", "h2")}
+    assert cables.dropped("h2", cut, ADDRESSES) == {"from 10.0.0.2"}
+    assert cables.dropped("h1", cut, ADDRESSES) == frozenset()
+
+
+def test_a_host_cut_off_from_the_api_server_drops_in_both_directions() -> None:
+    assert cables.dropped("h1", {("h1", cables.API), (cables.API, "h1")}, ADDRESSES) == {"from 10.0.0.1", "to 10.0.0.1"}
+
+
+def test_rules_are_added_and_removed_as_wanted_and_nothing_is_done_twice() -> None:
+    assert cables.changes(PRESENT, {"from 10.0.0.3", "to 10.0.0.1"}) == []
+    assert cables.changes(PRESENT, {"from 10.0.0.4", "to 10.0.0.1"}) == [
+        "rule del pref 10 from 10.0.0.3 blackhole",
+        "rule add pref 10 from 10.0.0.4 blackhole",
+    ]
+    assert cables.changes(PRESENT, ()) == ["rule del pref 10 from 10.0.0.3 blackhole", "rule del pref 10 to 10.0.0.1 blackhole"]
+
+
+def test_the_rule_for_local_addresses_gives_way_before_anything_is_dropped() -> None:
+    fresh = [{"priority": 0, "src": "all", "table": "local"}]
+    assert cables.changes(fresh, {"from 10.0.0.3"}) == [
+        "rule add pref 100 lookup local",
+        "rule del pref 0",
+        "rule add pref 10 from 10.0.0.3 blackhole",
+    ]
+
+
+class Listener:
+    """Hears what is sent to a host."""
+
+    def __init__(self, host: hosts.Host) -> None:
+        self._host = host
+        self._heard: list[str] = []
+        inside = ["nsenter", "-t", str(host.init_pid()), "-n", sys.executable, "-c", LISTEN, host.address]
+        self.process = subprocess.Popen(inside, stdout=subprocess.PIPE, text=True)
+        assert self.hear() == "ready"
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def hears(self, sender: hosts.Host) -> bool:
+        """Whether it hears a host. After it the switch speaks, which is never cut here: what is not there by then was dropped.
+
+        Three times, because the first packets after a boot may get lost on a port that is not yet up.
+        """
+        switch = self._host.rack.switch_pid
+        for _ in range(3):
+            for pid, said in ((sender.init_pid(), "host"), (switch, "end")):
+                subprocess.run(["nsenter", "-t", str(pid), "-n", sys.executable, "-c", SEND, self._host.address, said], check=True)
+            while (heard := self.hear()) != "end":
+                self._heard.append(heard)
+            if self._heard:
+                self._heard.clear()
+                return True
+            time.sleep(0.5)
+        return False
+
+
+@pytest.fixture
+def rack() -> Iterator[hosts.Rack]:
+    """Hosts on their switch, without any control plane: their stand-ins wait for one."""
+    run = runs.claim()
+    procs = processes.Processes(run)
+    authority = run.folder / "none"
+    found = hosts.Rack(procs, hosts.Surroundings(("", authority, authority, authority), run.folder / "disks", "none"), 9)
+    try:
+        if not found.isolated:
+            pytest.skip("hosts have no network of their own without root")
+        yield found
+    finally:
+        found.stop()
+        procs.stop_all()
+        run.give_up()
+
+
+@contextlib.contextmanager
+def listening(host: hosts.Host) -> Iterator[Listener]:
+    listener = Listener(host)
+    try:
+        yield listener
+    finally:
+        listener.process.kill()
+        listener.process.wait()
+
+
+def test_cut_hosts_do_not_hear_each_other_also_after_a_boot_until_the_cut_is_healed(rack: hosts.Rack) -> None:
+    one, other = (rack.add(name, memory="1Gi", labels={}, agent=False) for name in ("h1", "h2"))
+    one.power_on()
+    other.power_on()
+    mine = Path("/proc/self/ns/net").readlink()
+    rules = subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout
+    with listening(one) as at_one, listening(other) as at_other:
+        assert at_other.hears(one)
+        rack.cables.cut("h1", "h2", one_way=True)
+        assert not at_other.hears(one)
+        assert at_one.hears(other)
+    other.power_off()
+    other.power_on()
+    with listening(one) as at_one, listening(other) as at_other:
+        assert not at_other.hears(one)
+        answer = CliRunner().invoke(command_line.app, ["split", rack.procs.run.name, "h1", "h2"])
+        assert answer.exit_code == 0, answer.output
+        assert not at_one.hears(other)
+        rack.cables.heal()
+        assert at_other.hears(one)
+        assert at_one.hears(other)
+    assert Path("/proc/self/ns/net").readlink() == mine
+    assert subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout == rules
+    with pytest.raises(Problem, match=r"no such host: h9\. There are: api, h1, h2"):
+        rack.cables.cut("h1", "h9")
+
+
+def test_hosts_on_the_loopback_network_are_never_cut_and_the_problem_says_what_is_missing(tmp_path: Path) -> None:
+    machine = tmp_path / "hosts" / "h1" / "machine.json"
+    machine.parent.mkdir(parents=True)
+    machine.write_text('{"address": null}')
+    with pytest.raises(Problem, match="only as root"):
+        cables.Cables("run", tmp_path, "10.0.0.1").cut("h1", cables.API)
+
+
+def test_a_pool_that_does_not_run_is_named() -> None:
+    answer = CliRunner().invoke(command_line.app, ["heal", f"none-{os.getpid()}"])
+    assert isinstance(answer.exception, Problem)
+    assert f"no local pool none-{os.getpid()} runs" in str(answer.exception)
