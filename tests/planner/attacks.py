@@ -1,0 +1,134 @@
+"""Hosts fail, VMs restart: one step of the game, with the two rules that the controller may run. Whoever is stuck is told with the pool.
+
+*Following* keeps to a certificate, as its zones say. *By rule* looks at the survivors' free memory anew each time (`restart_targets`).
+Nothing is chosen for the rule here: the order in which VMs restart is drawn, since any order must do.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from random import Random
+
+from quorate_planner import Certificate, Problem, follow, restart_targets
+
+from .pools import snapshot_of
+
+TURNS = 2
+"""The controller restarts the VMs of one failure in several turns and looks at the pool anew before each."""
+
+
+class StuckError(AssertionError):
+    """A VM of a failed host has no place although fewer hosts failed than was promised."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """A pool in the middle of an attack. Without a certificate the rule runs on what it sees."""
+
+    problem: Problem
+    left: int
+    certificate: Certificate | None = None
+
+    @property
+    def living(self) -> list[str]:
+        """Hosts that have not failed."""
+        return [host.name for host in self.problem.hosts]
+
+    def after(self, failed: Sequence[str], dice: Random) -> "Game":
+        """The pool once these hosts failed, all at once, and their VMs run again. Raises `StuckError`."""
+        gone = frozenset(failed)
+        vms = tuple(
+            vm._replace(host=None if vm.host in gone else vm.host, allowed=None if vm.allowed is None else vm.allowed - gone)
+            for vm in self.problem.vms
+        )
+        hosts = tuple(host for host in self.problem.hosts if host.name not in gone)
+        return replace(self, problem=replace(self.problem, hosts=hosts, vms=vms), left=self.left - len(gone)).restarted(dice)
+
+    def restarted(self, dice: Random) -> "Game":
+        """The same pool with everything placed that waits."""
+        waiting = [vm for vm in self.problem.vms if vm.host is None]
+        dice.shuffle(waiting)
+        game = self
+        if self.certificate is not None:
+            targets, certificate = follow(self.certificate, self.living, waiting)
+            return replace(game._placed(targets), certificate=certificate)
+        half = -(-len(waiting) // TURNS) or 1
+        for start in range(0, len(waiting), half):
+            snapshot = snapshot_of(game.problem)
+            part = [snapshot.vm(vm.name) for vm in waiting[start : start + half]]
+            game = game._placed(restart_targets(snapshot, [vm for vm in part if vm is not None]))
+        return game
+
+    def _placed(self, targets: dict[str, str | None]) -> "Game":
+        stuck = sorted(name for name, host in targets.items() if host is None)
+        if stuck:
+            raise StuckError(
+                f"{stuck[:3]} of {len(targets)} VMs have no place with {self.left} failures left of the promise: {self.problem}"
+            )
+        taken = dict.fromkeys(self.living, 0)
+        vms = []
+        for vm in self.problem.vms:
+            target = targets.get(vm.name)
+            if target is not None:
+                taken[target] += vm.size
+                if vm.allowed is not None and target not in vm.allowed:
+                    raise StuckError(f"{vm} was sent to {target}")
+            vms.append(vm if target is None else vm._replace(host=target))
+        hosts = tuple(host._replace(free=host.free - taken[host.name]) for host in self.problem.hosts)
+        if any(host.free < 0 for host in hosts):
+            raise StuckError(f"more was sent to a host than it has free: {hosts}")
+        return replace(self, problem=replace(self.problem, hosts=hosts, vms=tuple(vms)))
+
+
+def play_everything(game: Game, dice: Random) -> int:
+    """Every sequence of failures within the promise, one by one and several at once; the number of failures played."""
+    played = 0
+    for together in range(1, min(game.left, len(game.living)) + 1):
+        for failed in combinations(game.living, together):
+            played += 1 + play_everything(game.after(failed, dice), dice)
+    return played
+
+
+def play_some(game: Game, dice: Random) -> None:
+    """The attacks below, a few of each kind."""
+    for sequence in attacks(game.problem, game.left, dice, rounds=2):
+        now = game
+        for failed in sequence:
+            now = now.after(failed, dice)
+    hunt(game, dice)
+
+
+def heaviest(problem: Problem) -> list[str]:
+    """Hosts by what their failure costs: the memory they had free and the memory that must move. Worst first."""
+    value = {host.name: host.free for host in problem.hosts}
+    for vm in problem.vms:
+        if vm.host is not None:
+            value[vm.host] += vm.size
+    return sorted(value, key=lambda name: (-value[name], name))
+
+
+def attacks(problem: Problem, failures: int, dice: Random, rounds: int) -> Iterator[list[tuple[str, ...]]]:
+    """Sequences of failures that are likely to hurt: the critical set at once and in many orders, sets next to it, and random ones."""
+    worst = heaviest(problem)
+    if not failures:
+        return
+    critical = worst[:failures]
+    yield [tuple(critical)]
+    yield [(name,) for name in critical]
+    yield [(name,) for name in reversed(critical)]
+    for turn in range(rounds):
+        chosen = [critical, dice.sample(worst[: failures + 3], failures), dice.sample(worst, failures)][turn % 3]
+        order = dice.sample(chosen, len(chosen))
+        sequence = []
+        while order:
+            together = dice.choice([1, 1, 2, len(order)])
+            sequence.append(tuple(order[:together]))
+            order = order[together:]
+        yield sequence
+
+
+def hunt(game: Game, dice: Random) -> Game:
+    """An adversary that watches: each time the host fails whose failure costs most as things are now."""
+    while game.left > 0:
+        game = game.after(heaviest(game.problem)[:1], dice)
+    return game
