@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv binaries demo test check generate bench clean
+.PHONY: help venv binaries demo test sim nightly bench check generate clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,11 +21,20 @@ $(VENV)/.ready: pyproject.toml
 binaries: venv ## Find or build etcd, Kubernetes, kwok and KubeVirt (about 10 minutes the first time)
 	@$(PY) -m quorate_local binaries
 
-demo: venv binaries ## Watch a host die and its VMs come back (KEEP=1, HOSTS=, VMS=)
+demo: venv binaries ## Watch a host die and its VMs come back (KEEP=1, HOSTS=, VMS=, SPLIT=)
 	@$(PY) -m quorate_local demo $(if $(HOSTS),--hosts $(HOSTS)) $(if $(VMS),--vms $(VMS)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: venv binaries ## Run every test, with the real API server and KubeVirt
 	@$(PY) -m pytest $(ARGS)
+
+sim: venv ## Search for a schedule that runs a VM twice (SEEDS=10000, FROM=0), or draw one (SCENARIO=file)
+	@$(PY) -m tests.sim $(if $(SCENARIO),--scenario $(SCENARIO),--seeds $(or $(SEEDS),10000) $(if $(FROM),--from $(FROM)))
+
+nightly: venv binaries ## The tests that take too long for every change
+	@$(PY) -m pytest -m nightly $(ARGS)
+
+bench: venv ## Measure the planner beside its targets, as text and as charts in docs/ (ARGS=--all: pulse and admission too)
+	@$(PY) -m bench $(ARGS)
 
 check: venv ## Format, lint, types, import contracts, generated files
 	@$(VENV)/bin/ruff format --check .

@@ -7,6 +7,7 @@ may die.
 * counted from the completion of the first own cycle that wrote the record and read it back;
 * before each write the own slot is looked at: if the record was not there (an old write of ours landed late), it counts anew; when a write
   has failed or pulse was restarted, it counts anew once the old write must have landed;
+* only by one whose word the evicted host would need to live without storage: it has no longer given it since then;
 * a host that still gives signs of life when R_e is over was not reset: its watchdog lies, and there is no certificate, but an alarm.
 """
 
@@ -24,12 +25,13 @@ ALARM = "ALARM:"
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """One record, and the timing that the evicted host has published. `since` is the completion of the cycle that first wrote the record
-    and read it back, in own monotonic seconds; None before."""
+    """One record, with what the evicted host has published: its timing, and whose word it needs to live without storage. `since` is the
+    completion of the cycle that first wrote the record and read it back, in own monotonic seconds; None before."""
 
     slot: int
     incarnation: int
     timing: TimingValues
+    required: int = 0
     since: float | None = None
 
 
@@ -47,18 +49,21 @@ def confirm(record: Eviction, written: Slot, cycle: Cycle, not_before: float) ->
 
 
 def observe(record: Eviction, seen: Slot | None) -> Eviction:
-    """The record after a read of the evicted host's slot: the longest timing that it has published binds us."""
+    """The record after a read of the evicted host's slot: the longest timing that it has published binds us, and the newest of the
+    rest."""
     if seen is None or seen.statement.incarnation != record.incarnation:
         return record
     longest = max(record.timing, seen.timing, key=lambda values: values.release_after_eviction_seconds)
-    return replace(record, timing=longest)
+    return replace(record, timing=longest, required=seen.required)
 
 
-def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float) -> Issued | str:
+def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, my_slot: int) -> Issued | str:
     """The certificate, or why there is none yet. `last_sign_at` is when the evicted incarnation last wrote or was heard; a sign within
     `grace_seconds` counts as life."""
     if record.since is None:
         return "its eviction is not yet on the disk"
+    if not record.required >> my_slot & 1:
+        return "it did not count this host among those whose word it needs, and may live without it"
     bound = record.timing.release_after_eviction_seconds
     waited = round(cycle.read_issued_at - record.since, 3)
     if waited < bound:

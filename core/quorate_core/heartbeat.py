@@ -168,8 +168,8 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
         fresh = replace(heart, config=config, claim=None, next_cycle_at=0.0)
         return fresh, ()
     if heart.deadline is None and (member is None or member.slot != was.slot or config.pool_id != old.pool_id):
-        fresh = replace(heart, config=config, claim=None, claimed=False, peers={}, dead={}, issued=(), disk_problem="not read yet")
-        return replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), ()
+        fresh = replace(heart, config=config, claim=None, claimed=False, disk_problem="not read yet")
+        return _knowing_nobody(replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), frozenset()), ()
     if heart.deadline is None:
         return _without_strangers(replace(heart, config=config), old), ()
     if member is None or member.slot != was.slot or config.pool_id != old.pool_id:
@@ -186,12 +186,23 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
 def _without_strangers(heart: Heart, old: pool.PoolConfig) -> Heart:
     """Forget what was known of slots that have no owner any more, or another one: it would be told of the wrong host."""
     now = heart.config.members if heart.config else ()
-    same = {m.slot for m in now if (was := old.member_at(m.slot)) is not None and was.host == m.host}
+    return _knowing_nobody(heart, frozenset(m.slot for m in now if (was := old.member_at(m.slot)) is not None and was.host == m.host))
+
+
+def _knowing_nobody(heart: Heart, but: frozenset[int]) -> Heart:
+    """Without anything that was known of other slots than these."""
+    answers = {index: answer for index, answer in heart.questions.answers.items() if index in but}
     return replace(
         heart,
-        peers={index: peer for index, peer in heart.peers.items() if index in same},
-        dead={index: lives for index, lives in heart.dead.items() if index in same},
-        issued=tuple(c for c in heart.issued if c.slot in same),
+        peers={index: peer for index, peer in heart.peers.items() if index in but},
+        dead={index: lives for index, lives in heart.dead.items() if index in but},
+        dead_on_disk={index: lives for index, lives in heart.dead_on_disk.items() if index in but},
+        issued=tuple(c for c in heart.issued if c.slot in but),
+        evictions=tuple(record for record in heart.evictions if record.slot in but),
+        evicted=frozenset(pair for pair in heart.evicted if pair[0] in but),
+        questions=replace(heart.questions, answers=answers),
+        intent=0,
+        intent_at=None,
     )
 
 

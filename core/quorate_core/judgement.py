@@ -68,7 +68,7 @@ def _keep_records(
         for index, incarnation in sorted(heart.evicted - mine):
             peer = heart.peers.get(index, membership.Peer())
             if peer.slot is not None and peer.incarnation == incarnation and config.member_at(index) and index != member.slot:
-                records.append(Eviction(index, incarnation, peer.slot.timing))
+                records.append(Eviction(index, incarnation, peer.slot.timing, peer.slot.required))
     return replace(heart, evictions=tuple(records))
 
 
@@ -110,7 +110,7 @@ def _verdict(
     peer, timeout = heart.peers.get(other.slot, membership.Peer()), config.timing.network_timeout_seconds
     for record in heart.evictions:
         if record.slot == other.slot and record.incarnation not in heart.dead.get(other.slot, frozenset()):
-            found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout)
+            found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout, member.slot)
             if isinstance(found, Issued) or found.startswith(eviction.ALARM):
                 return found
             why = found
@@ -179,7 +179,7 @@ def _decide(
 
 
 def _evict(heart: Heart, config: pool.PoolConfig, choice: partition.Choice, seated: Mapping[int, Slot]) -> tuple[Heart, tuple[Action, ...]]:
-    records = tuple(Eviction(index, incarnation, seated[index].timing) for index, incarnation in choice.evict)
+    records = tuple(Eviction(index, incarnation, seated[index].timing, seated[index].required) for index, incarnation in choice.evict)
     lost = _hosts(config, sum(1 << record.slot for record in records))
     # From this moment they get no answer any more, also if the write should fail: it may have landed.
     heart = replace(
