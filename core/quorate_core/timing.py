@@ -146,7 +146,7 @@ class Timing:
         return TimingValues(self.licence_seconds, watchdog_seconds, self.cycle_limit_seconds)
 
     def timeline(self) -> str:
-        """The worked timeline for people: what happens when, after a host falls silent."""
+        """The worked timeline for people: what happens when."""
         v = self.values
         rows = (
             (0.0, "the host's last sign of life"),
@@ -166,7 +166,18 @@ class Timing:
             f"a packet every {self.network_interval_seconds:g} s, a pet every {self.pet_interval_seconds:g} s; "
             f"R_e = {v.release_after_eviction_seconds} s after an eviction"
         )
-        return "\n".join([head, *(f"{at:7.1f} s  {what}" for at, what in sorted(rows))])
+        agreed = self.network_timeout_seconds + 3 * self.storage_interval_seconds
+        split = (
+            (0.0, "the last packet across the cut; storage is fine"),
+            (self.network_timeout_seconds, "T_n: both sides see it, and publish which of them is to live"),
+            (agreed, "about three cycles later all who are to live have agreed: the others are evicted, and stop their VMs at once"),
+            (agreed + v.drain_seconds + 2, "about q later, if they say that no VM is left: certified dead"),
+            (agreed + v.release_after_eviction_seconds, "else R_e after the eviction: certified dead"),
+        )
+        tables = (("when a host falls silent", rows), ("when the network is cut in two", split))
+        return "\n".join(
+            [head, *(line for name, table in tables for line in (f"{name}:", *(f"{at:7.1f} s  {what}" for at, what in sorted(table))))]
+        )
 
 
 def _demand(inequality: str, left: float, right: float, *, strict: bool = False) -> None:

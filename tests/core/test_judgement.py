@@ -1,0 +1,186 @@
+"""What a host says about others, and when it must hold its tongue."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from quorate_core import heartbeat, slot
+from quorate_core.certificate import Watch
+from quorate_core.eviction import Eviction
+from quorate_core.heart import Action, CycleDone, Heart, Keeper, PacketHeard, Pending, Say, SendPacket, StartCycle, Tick
+from quorate_core.keeping import Mode
+from quorate_core.licence import Cycle
+from quorate_core.membership import Peer
+from quorate_core.pool import Member, PoolConfig
+from quorate_core.slot import Evidence, Issued, Slot
+from quorate_core.statement import Known, Phase, Statement, Views
+from quorate_core.timing import STANDARD
+
+POOL = PoolConfig(bytes(range(16)), tuple(Member(i, f"h{i}") for i in range(3)), STANDARD)
+ALL = 0b111
+R_S = 59.0
+
+
+def said(index: int, sequence: int, hears: int = ALL, phase: Phase = Phase.ARMED, **changes: object) -> Statement:
+    """What host `index`, of incarnation 10 + index, says."""
+    known = tuple(Known(i, 10 + i) for i in range(3))
+    statement = Statement(f"h{index}", index, 10 + index, sequence, POOL.hash, phase, Views(hears, ALL), known)
+    return replace(statement, **changes)  # type: ignore[arg-type]
+
+
+def slot_of(index: int, sequence: int, hears: int = ALL, phase: Phase = Phase.ARMED, **changes: object) -> Slot:
+    own = Slot(POOL.pool_id, bytes(16), said(index, sequence, hears, phase), STANDARD.values, True, required=ALL)
+    return replace(own, **changes)  # type: ignore[arg-type]
+
+
+def watched(index: int, at: float, **changes: object) -> Peer:
+    """A peer whose slot was last seen to change at that time."""
+    own = slot_of(index, 1, **changes)
+    block = slot.encode(own)
+    watch = Watch(10 + index, at, True, STANDARD.values, block, ALL)
+    return Peer(block, own, at, own.statement, at, watch)
+
+
+ARMED = Heart(
+    "h0", bytes(16), 10, POOL, Phase.ARMED, "", Keeper(Mode.LICENSED, 10, 1e9, "dog", "dog", 8.0), claimed=True, deadline=120.0,
+    licensed=True, confirmed=True, disk_problem="", evidence_at=100.0, last_read_at=100.0, required=ALL,
+    peers={1: watched(1, 100.0), 2: watched(2, 100.0)},
+)  # fmt: skip
+
+
+def cycles(heart: Heart, start: float, count: int, others: Iterator[dict[int, Slot]]) -> Iterator[tuple[float, Heart, tuple[Action, ...]]]:
+    """Cycle after cycle, two seconds apart, each of which writes what the heart wants and reads that and the others' slots."""
+    header, found = slot.encode_header(POOL.pool_id), b""
+    for number in range(count):
+        now = start + 2 * number
+        heart, actions = heartbeat.step(replace(heart, next_cycle_at=now, deadline=now + 20), Tick(now))
+        order = next(a for a in actions if isinstance(a, StartCycle))
+        assert order.block is not None
+        blocks = {0: order.block} | {index: slot.encode(one) for index, one in next(others).items()}
+        cycle = Cycle(order.number, now, now + 0.1, now + 0.2, order.block, header, blocks, found=found or order.block)
+        found = order.block
+        heart, more = heartbeat.step(heart, CycleDone(now + 0.2, cycle))
+        yield now, heart, (*actions, *more)
+
+
+def beating(first: int = 2, hears: tuple[int, int] = (ALL, ALL), **changes: object) -> Iterator[dict[int, Slot]]:
+    """The slots of the others, each of which beats on."""
+    for sequence in range(first, 10_000):
+        yield {1: slot_of(1, sequence, hears[0], **changes), 2: slot_of(2, sequence, hears[1], **changes)}
+
+
+def without_2(first: int = 2) -> Iterator[dict[int, Slot]]:
+    """h1 beats on; the slot of h2 stands still."""
+    for sequence in range(first, 10_000):
+        yield {1: slot_of(1, sequence), 2: slot_of(2, 1)}
+
+
+def packet_of(actions: tuple[Action, ...]) -> Statement:
+    return next(a.said for a in actions if isinstance(a, SendPacket))
+
+
+def test_an_evicted_incarnation_gets_no_answer_from_the_moment_of_the_decision() -> None:
+    heard, _ = heartbeat.step(ARMED, PacketHeard(100.0, said(2, 50)))
+    _, actions = heartbeat.step(replace(heard, next_packet_at=0.0), Tick(100.1))
+    assert packet_of(actions).echo_of(2, 12) == 50
+    decided = replace(heard, evictions=(Eviction(2, 12, STANDARD.values),), evicted=frozenset({(2, 12)}), next_packet_at=0.0)
+    _, actions = heartbeat.step(decided, Tick(100.1))
+    assert packet_of(actions).echo_of(2, 12) == 0
+
+
+def test_what_anybody_was_seen_to_evict_gets_no_answer_and_is_adopted() -> None:
+    """Row 56."""
+    record = {1: slot_of(1, 2, evictions=((2, 12),)), 2: slot_of(2, 2)}
+    (_, heart, _), *_ = cycles(ARMED, 102.0, 1, iter([record]))
+    assert (2, 12) in heart.evicted
+    assert [(r.slot, r.incarnation, r.since) for r in heart.evictions] == [(2, 12, None)]
+
+
+def test_the_evictor_may_die_the_adopter_certifies_from_its_own_record() -> None:
+    """Row 56."""
+
+    def others() -> Iterator[dict[int, Slot]]:
+        yield {1: slot_of(1, 2, evictions=((2, 12),)), 2: slot_of(2, 2)}
+        while True:
+            yield {1: slot_of(1, 2, evictions=((2, 12),)), 2: slot_of(2, 2)}
+
+    issued = [(now, c) for now, heart, _ in cycles(ARMED, 102.0, 40, others()) for c in heart.issued if c.evidence is Evidence.EVICTION]
+    now, certificate = issued[0]
+    assert (certificate.slot, certificate.incarnation) == (2, 12)
+    assert now >= 104.2 + 53, "it counts from its own write, one cycle after it read the record"
+
+
+def test_both_sides_of_a_split_agree_first_and_then_one_is_evicted() -> None:
+    """Row 26: h2 hears nobody, and nobody hears it."""
+    evicted_at, agreed_at = None, None
+    others = beating(hears=(0b011, 0b100), intent=0b011)
+    deaf = replace(ARMED, peers={1: watched(1, 100.0), 2: replace(watched(2, 100.0), heard_at=90.0)})
+    for now, heart, actions in cycles(deaf, 102.0, 6, others):
+        if agreed_at is None and heart.intent == 0b011:
+            agreed_at = now
+        if evicted_at is None and any(isinstance(a, Say) and "evicts h2" in a.sentence for a in actions):
+            evicted_at = now
+    assert agreed_at is not None
+    assert evicted_at is not None
+    assert evicted_at >= agreed_at + 4, "the intent stands on the disk for a full cycle before the record is written"
+
+
+def test_a_host_that_had_no_storage_judges_nobody_for_a_full_r_s() -> None:
+    """Row 22."""
+    blind = replace(ARMED, blind_since=100.0, peers={1: watched(1, 30.0), 2: watched(2, 30.0)})
+    times = [now for now, heart, _ in cycles(blind, 101.0, 45, without_2()) if heart.issued]
+    assert times, "in the end it does"
+    assert times[0] >= 101 + R_S
+    seeing = [now for now, heart, _ in cycles(replace(blind, blind_since=None), 101.0, 45, without_2()) if heart.issued]
+    assert seeing[0] <= 103, "one that has watched on for long enough says so at once"
+
+
+def test_a_cycle_that_began_before_it_last_said_so_does_not_count_as_watching_again() -> None:
+    blind = replace(ARMED, evidence_at=80.0, blind_since=100.0)
+    own = slot_of(0, 9)
+    block = slot.encode(own)
+    cycle = Cycle(1, 99.5, 99.6, 100.5, block, slot.encode_header(POOL.pool_id), {0: block}, found=block)
+    after, _ = heartbeat.step(replace(blind, pending=Pending(1, 99.5, own, Phase.ARMED)), CycleDone(100.6, cycle))
+    assert after.blind_since == 100.0
+    assert after.evidence_at == 99.5, "for its own life it does"
+
+
+def test_a_host_whose_former_life_was_certified_judges_nobody_before_it_is_let_in() -> None:
+    """Row 25: the others may live without storage and without asking it."""
+    newborn = replace(
+        ARMED, incarnation=99, phase=Phase.JOINING, deadline=None, licensed=False, confirmed=False,
+        peers={1: watched(1, 20.0), 2: watched(2, 20.0)}, keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0),
+    )  # fmt: skip
+
+    def judged(certificates: tuple[Issued, ...]) -> set[int]:
+        header = slot.encode_header(POOL.pool_id)
+        still = {1: slot.encode(slot_of(1, 1)), 2: slot.encode(slot_of(2, 1, certificates=certificates))}
+        peers = {i: replace(p, block=still[i], watch=replace(p.watch, block=still[i])) for i, p in newborn.peers.items() if p.watch}
+        own = slot_of(0, 9, statement=said(0, 9, phase=Phase.JOINING, incarnation=99))
+        block = slot.encode(own)
+        before = replace(newborn, peers=peers, pending=Pending(1, 102.0, own, Phase.JOINING))
+        cycle = Cycle(1, 102.0, 102.1, 102.2, block, header, {0: block, **still}, found=block)
+        after, _ = heartbeat.step(before, CycleDone(102.3, cycle))
+        return {c.slot for c in after.issued}
+
+    assert judged(()) == {1, 2}, "after a power cut it certifies those that do not come back"
+    assert judged((Issued(0, 10, 59.0, 59.0),)) == set()
+
+
+def test_an_empty_disk_is_not_initialised_under_a_licence() -> None:
+    """Row 39: it may be another one than that on which the others watch this host."""
+    empty = Cycle(1, 102.0, 102.1, 102.2, None, bytes(slot.BLOCK_BYTES), {i: bytes(slot.BLOCK_BYTES) for i in range(3)}, blank=(0,))
+    for deadline, header in ((120.0, None), (None, slot.encode_header(POOL.pool_id))):
+        before = replace(
+            ARMED, deadline=deadline, phase=Phase.ARMED if deadline else Phase.JOINING, pending=Pending(1, 102.0, None, Phase.ARMED)
+        )
+        after, _ = heartbeat.step(before, CycleDone(102.3, empty))
+        _, actions = heartbeat.step(replace(after, next_cycle_at=103.0), Tick(103.0))
+        assert next(a for a in actions if isinstance(a, StartCycle)).header == header
+
+
+def test_after_a_partition_one_reconfiguration_runs_at_a_time() -> None:
+    """Row 30: a link that comes and goes does not take one host after the other."""
+    evicting = replace(ARMED, evictions=(Eviction(2, 12, STANDARD.values, ALL),), evicted=frozenset({(2, 12)}))
+    others = beating(hears=(0b010, 0b100), intent=0b001)
+    for _, heart, _ in cycles(evicting, 102.0, 10, others):
+        assert (heart.intent, len(heart.evictions)) == (0, 1)
