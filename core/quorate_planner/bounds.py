@@ -4,14 +4,17 @@ Every bound here has one form. Each failure group (a host, or a domain) has a va
 covered only while the k largest values together stay within the budget. So each bound is a sort, whatever the order of failures.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from quorate_planner.tally import Counts, Kind, Tally
 
 SIZES_LOOKED_AT = 32
 KINDS_LOOKED_AT = 24
-"""Work limits. Looking at fewer sizes or kinds makes an upper bound larger and a lower bound smaller: still true, less sharp."""
+CELLS = 1 << 17
+"""Work limits. Looking at fewer sizes or kinds, or rounding memory to so many cells per host, makes an upper bound larger and a lower
+bound smaller: still true, less sharp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ def _ceilings(tally: Tally) -> Iterator[Ceiling]:
         for size in _spread(tally.sizes, SIZES_LOOKED_AT // (1 if kind is None else 4)):
             for parts in (1, 2, 3):
                 yield _counted(tally, kind, inside, parts, size)
+        yield from _fillable(tally, kind, inside)
 
 
 def _single_vms(tally: Tally, kinds: Iterable[Kind]) -> Iterator[Ceiling]:
@@ -91,17 +95,65 @@ def _counted(tally: Tally, kind: Kind, inside: Iterable[Kind], parts: int, size:
             if counts:
                 load[i] += sum(number * (s * parts // size) for s, number in counts.items())
         waiting += sum(number * (s * parts // size) for s, number in tally.off.get(each, {}).items())
-    values = tally.by_group(load[i] + room[i] for i in hosts)
-    total = sum(room)
-    most = covered(values, total - waiting)
-    breaking = tuple(sorted(range(len(values)), key=lambda g: (-values[g], g))[: most + 1])
     if size == 1:
         unit = "bytes"
     else:
         unit = f"slots of {size} bytes" if parts == 1 else f"slots of {-(-size // parts)} bytes"
-    moved = sum(load[i] for i in hosts if tally.group[i] in breaking) + waiting
-    left = sum(room[i] for i in hosts if tally.group[i] not in breaking)
-    return Ceiling(most, breaking, f"{moved} {unit} would need a place and {left} would be left")
+    return _measured(tally, room, load, waiting, lambda need, left: f"{need} {unit} would need a place and {left} would be left")
+
+
+def _measured(tally: Tally, room: Sequence[int], load: Sequence[int], waiting: int, words: Callable[[int, int], str]) -> Ceiling:
+    """The bound of one measure: `room` of each host, `load` of the VMs on it and what waits."""
+    values = tally.by_group(r + own for r, own in zip(room, load, strict=True))
+    most = covered(values, sum(room) - waiting)
+    breaking = tuple(sorted(range(len(values)), key=lambda g: (-values[g], g))[: most + 1])
+    need = sum(own for i, own in enumerate(load) if tally.group[i] in breaking) + waiting
+    left = sum(r for i, r in enumerate(room) if tally.group[i] not in breaking)
+    return Ceiling(most, breaking, words(need, left))
+
+
+def _fillable(tally: Tally, kind: Kind, inside: Iterable[Kind]) -> Iterator[Ceiling]:
+    """Memory that VMs of a size or larger can really fill: the largest sum of such sizes that a host's free memory holds.
+
+    No set of those VMs takes more of a host than that, so it counts as volume does. Sums are bits of one number; sizes and
+    free memory are rounded down to cells where bytes would be too many, which keeps every sum that fits.
+    """
+    load_of: dict[int, list[int]] = {}
+    waiting_of: dict[int, int] = {}
+    for each in inside:
+        for i, counts in enumerate(tally.own.get(each, ())):
+            for size, number in counts.items():
+                load_of.setdefault(size, [0] * len(tally.names))[i] += number
+        for size, number in tally.off.get(each, {}).items():
+            waiting_of[size] = waiting_of.get(size, 0) + number
+    sizes = sorted({*load_of, *waiting_of}, reverse=True)
+    free = [amount if kind is None or i in kind else 0 for i, amount in enumerate(tally.free)]
+    cell = max(gcd(*sizes), -(-max(free, default=0) // CELLS)) if sizes else 1
+    limit = max(free, default=0) // cell
+    inside_limit = (2 << limit) - 1
+    looked_at = set(_spread(sizes[::-1], SIZES_LOOKED_AT // 2))
+    sums = 1
+    load, waiting = [0] * len(free), 0
+    for size in sizes:
+        step = shift = size // cell
+        while 0 < shift <= limit:
+            sums |= sums << shift & inside_limit
+            shift *= 2
+        load = [total + step * number for total, number in zip(load, load_of[size], strict=True)] if size in load_of else load
+        waiting += step * waiting_of.get(size, 0)
+        if size in looked_at:
+            room = [(sums & ((2 << amount // cell) - 1)).bit_length() - 1 for amount in free]
+            yield _measured(
+                tally,
+                room,
+                load,
+                waiting,
+                lambda need, left, size=size: _fillable_words(need * cell, left * cell, size),  # type: ignore[misc]
+            )
+
+
+def _fillable_words(need: int, left: int, size: int) -> str:
+    return f"VMs of {size} bytes or more would need places for {need} bytes and could fill {left} of what is left"
 
 
 def volume_ceiling(tally: Tally) -> int:

@@ -1,25 +1,41 @@
 """The sharp answer: a portfolio that narrows the bracket until it is closed or the time is up, and keeps the proof it has.
 
-First the bracket of `planning`, in milliseconds; then a linear program for each number not yet decided; then whole numbers. Every `lower`
-that comes from zones has a certificate. What runs at a failure must then be `certificate.follow` with that certificate: the plain
-`restart_targets` keeps only the promise of `plan`.
+First the bracket of `planning`, in milliseconds; then for each number not yet decided linear programs whose cut is mended in whole blocks;
+then, while it stays open, proofs that critical sets cannot be packed, and programs in whole numbers with more time each round.
+What runs at a failure must then be `certificate.follow` with the certificate found: the plain `restart_targets` keeps only the promise
+of `plan`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from quorate_planner import bounds, tally, zone
+from quorate_planner import bounds, pack, tally, zone
 from quorate_planner.certificate import Certificate, Zone, follow
 from quorate_planner.chains import Chain, cover
+from quorate_planner.cut import Cut
 from quorate_planner.planning import Plan, plan_problem
 from quorate_planner.problem import Problem, ProblemVm
-from quorate_planner.split import Cut, Splitting
+from quorate_planner.split import LOOSE, TIGHT, Splitting
+from quorate_planner.witness import witness_of
 
-SINGLES_MOST = 8
+LOSSES = (0.006, 0.003, 0.001)
+"""Rounding allowed to the chains of a cover: little rounding means more zones, and more memory lost between them."""
+
+SINGLES_MOST = 12
 """With no more different sizes than this, a chain for each single size is tried as well."""
 
-SHARE = 0.8
-"""The part of the time left that one number may take while a lower one is still unproven."""
+LARGEST_ALONE = 4
+"""So many of the largest sizes get a chain of their own beside a cover."""
+
+PACKING_SHARE = 0.2
+"""The part of the time left that proofs about critical sets may take."""
+
+FIRST_NODES = 100
+MORE_NODES = 8
+ROUNDS_MOST = 7
+"""Work of each program in whole numbers in the first round, and how many times that in each later one. Counted, not timed: so that
+only the deadline, never the speed of the machine, decides what is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +54,14 @@ class Budget:
         """Seconds that remain; negative once it is over."""
         return self.deadline - self.clock()
 
+    def part(self, seconds: float) -> "Budget":
+        """So many seconds of it, or what is left."""
+        return Budget(self.clock, min(self.deadline, self.clock() + seconds))
+
 
 @dataclass(frozen=True, slots=True)
 class Sharp:
-    """A plan with the certificate of its `lower`. None where the bound for any rule on limited VMs gave it, or nothing is proven."""
+    """A plan with the certificate of its `lower`; None if nothing is proven."""
 
     plan: Plan
     certificate: Certificate | None
@@ -56,62 +76,89 @@ def sharpen(problem: Problem, budget: Budget) -> Sharp:
     certificate = _plain(problem, counted, plan)
     if plan.exact:
         return Sharp(plan, certificate)
-    proven = plan.lower if plan.waiting_placed else -1
-    for cut, failures in _cuts(counted, plan.upper, proven, budget):
-        certificate = _certificate(problem, counted, cut, failures)
-        proven = failures
-    if certificate is None or proven < 0:
-        return Sharp(plan, certificate)
-    wish = plan.host_failures_to_tolerate
-    sharper = replace(
-        plan,
-        lower=proven,
-        exact=proven == plan.upper,
-        plan_exists=proven >= wish,
-        overcommitted=proven < wish,
-        waiting_placed=True,
-        placements=_placements(problem, certificate),
-    )
-    return Sharp(sharper, certificate)
+    search = _Search(counted, plan.lower if plan.waiting_placed else -1, plan.upper, budget)
+    with suppress(ImportError):  # OR-Tools is optional
+        search.run()
+    if search.cut is not None:
+        certificate = _certificate(problem, counted, search.cut, search.proven)
+        plan = replace(plan, lower=search.proven, waiting_placed=True, placements=_placements(problem, certificate))
+    if search.ceiling is not None:
+        plan = replace(plan, upper=max(0, search.upper), witness=witness_of(problem, counted, search.ceiling))
+    exists = plan.waiting_placed and plan.lower >= plan.host_failures_to_tolerate
+    return Sharp(replace(plan, exact=search.proven == search.upper, plan_exists=exists, overcommitted=not exists), certificate)
 
 
-def _cuts(counted: tally.Tally, upper: int, proven: int, budget: Budget) -> Iterator[tuple[Cut, int]]:
-    """Proven cuts, each for more failures than the one before."""
+class _Search:
+    """The state of one search: `cut` is proven for `proven` failures, more than `upper` are refuted by `ceiling`."""
+
+    def __init__(self, counted: tally.Tally, proven: int, upper: int, budget: Budget) -> None:
+        self.proven, self.upper = proven, upper
+        self.cut: Cut | None = None
+        self.ceiling: bounds.Ceiling | None = None
+        self._counted, self._budget = counted, budget
+        self._ways = [Splitting(counted, chains, loss=loss) for chains, loss in _ways(counted)]
+
+    def run(self) -> None:
+        """Narrow until closed or the time is up."""
+        self._search(0)
+        nodes = FIRST_NODES
+        for number in range(ROUNDS_MOST):
+            if self.proven == self.upper or self._budget.left_seconds() <= 0 or not any(way.open(self.upper) for way in self._ways):
+                break
+            self._search(nodes)
+            nodes *= MORE_NODES
+            if number == 0:
+                self._refute(self._budget.part(self._budget.left_seconds() * PACKING_SHARE))
+
+    def _search(self, nodes: int) -> None:
+        for failures in range(self.upper, self.proven, -1):
+            for way in self._ways:
+                found = way.cut(failures, self._budget.left_seconds, nodes=nodes)
+                if found is not None:
+                    self.cut, self.proven = found, failures
+                    return
+
+    def _refute(self, budget: Budget) -> None:
+        """Lower the upper bound while some critical set of that many failures cannot be packed."""
+        while self.proven < self.upper:
+            breaking = next((groups for groups in pack.critical_sets(self._counted, self.upper) if self._breaks(groups, budget)), None)
+            if breaking is None:
+                return
+            self.upper -= 1
+            self.ceiling = bounds.Ceiling(
+                self.upper, breaking, "what would need a place does not fit into what would be left, however packed"
+            )
+
+    def _breaks(self, groups: tuple[int, ...], budget: Budget) -> bool:
+        seconds = budget.left_seconds()
+        return seconds > 0 and pack.unpackable(self._counted, groups, seconds) is True
+
+
+def _ways(counted: tally.Tally) -> Iterator[tuple[Sequence[Chain], float]]:
+    """Sets of chains to try, and how much rounding a VM's binding may cost; the most promising first."""
     volume = dict.fromkeys(counted.sizes, 0)
     for counts in (*(c for per_host in counted.own.values() for c in per_host), *counted.off.values()):
         for size, number in counts.items():
             volume[size] += size * number
-    few: tuple[Chain, ...] = tuple((size,) for size in counted.sizes) if len(counted.sizes) <= SINGLES_MOST else ()
-    tried = [cover(volume)]
-    if few and set(few) != set(tried[0]):
-        tried.append(tuple(dict.fromkeys((*tried[0], *few))))
-    try:
-        ways = [Splitting(counted, chains) for chains in tried]
-        for whole in (False, True):
-            for failures in range(upper, proven, -1):
-                found = None
-                for way in ways:
-                    part = Budget.of(budget.clock, budget.left_seconds() * (SHARE if failures > proven + 1 else 1))
-                    found = found or way.cut(failures, part.left_seconds, whole_numbers=whole)
-                if found is not None:
-                    yield found, failures
-                    proven = failures
-                    break
-            if proven == upper:
-                return
-    except ImportError:  # OR-Tools is optional
-        return
+    singles = tuple((size,) for size in counted.sizes)
+    covers = list(dict.fromkeys(cover(volume, loss=loss) for loss in LOSSES))
+    yield from ((chains, TIGHT) for chains in covers)
+    if len(singles) <= SINGLES_MOST and set(singles) != set(covers[0]):
+        yield singles, LOOSE
+    yield tuple(dict.fromkeys((*covers[0], *singles[-LARGEST_ALONE:]))), LOOSE
+    yield from ((chains, LOOSE) for chains in covers[:2])
 
 
 def _plain(problem: Problem, counted: tally.Tally, plan: Plan) -> Certificate | None:
     """The certificate of what `plan_problem` proved: all memory in one zone."""
-    if not plan.waiting_placed or any(kind is not None for kind in counted.kinds):
+    if not plan.waiting_placed:
         return None
-    chain, by_zone = zone.best(counted)
     whole = {host.name: host.free for host in problem.hosts}
     everyone = {vm.name: 0 for vm in problem.vms}
-    if by_zone >= plan.lower:
-        return Certificate(plan.lower, (Zone({name: free - free % chain[0] for name, free in whole.items()}, chain),), everyone)
+    if all(kind is None for kind in counted.kinds):
+        chain, by_zone = zone.best(counted)
+        if by_zone >= plan.lower:
+            return Certificate(plan.lower, (Zone({name: free - free % chain[0] for name, free in whole.items()}, chain),), everyone)
     if bounds.any_fit_floor(counted) >= plan.lower:
         return Certificate(plan.lower, (Zone(whole, None),), everyone)
     return None

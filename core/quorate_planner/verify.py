@@ -5,17 +5,17 @@ fail (a failure domain counts as one), in whatever order or at once, every VM of
 that wait now. It is true if:
 
 1. no host's zones together exceed its free memory;
-2. each VM is bound to one zone, and may run on every host where that zone has memory;
+2. each VM is bound to one zone; if that is a chain zone, the VM may run on every host where it has memory;
 3. *chain zone*, blocks D1 | D2 | ... | Dm, memory in whole D1: for every block size D, with `room` = memory // D and `load` = the VMs of
    the zone on that host that need a block of D or larger, counted in D: the k largest (room + load) <= sum of room - load that waits;
-4. *any zone*: for every VM size s in it, with `room` = max(0, memory - s + 1) and `load` = bytes of the zone's VMs on that host:
-   the k largest (room + load) <= sum of room - load that waits + s - 1.
+4. *any zone*: for every VM in it, of size s, with `room` = max(0, memory - s + 1) on the hosts of the zone that VM may use, and `load` =
+   bytes on each host of the zone's VMs that may use one of those: the k largest (room + load) <= sum of room - load that waits + s - 1.
 
 Why that is enough is proven in `docs/planner.md`.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -53,6 +53,8 @@ def _objections(problem: Mapping[str, Any], certificate: Mapping[str, Any]) -> l
         if name not in vms or name not in bind or not 0 <= _whole(bind[name]) < len(zones):
             found.append(f"VM {name}: unknown, or not bound to a zone")
             continue
+        if zones[bind[name]]["kind"] == "any":
+            continue
         carriers = {host for host, memory in zones[bind[name]]["z"].items() if memory > 0}
         allowed = vms[name].get("allowed")
         if allowed is not None and not carriers <= set(allowed):
@@ -60,22 +62,23 @@ def _objections(problem: Mapping[str, Any], certificate: Mapping[str, Any]) -> l
     if found:
         return found
 
-    def check(at: int, what: str, room: Mapping[str, int], load: Callable[[int], int], more: int) -> None:
+    def check(members: Iterable[Mapping[str, Any]], what: str, room: Mapping[str, int], load: Callable[[int], int], more: int) -> None:
         value: dict[Any, int] = {}
         waits = 0
         for name, memory in room.items():
             value[group[name]] = value.get(group[name], 0) + memory
-        for name, vm in vms.items():
-            if bind[name] == at and vm.get("host") is None:
+        for vm in members:
+            if vm.get("host") is None:
                 waits += load(_whole(vm["size"]))
-            elif bind[name] == at:
+            else:
                 value[group[vm["host"]]] += load(_whole(vm["size"]))
         worst, budget = sum(sorted(value.values(), reverse=True)[:k]), sum(room.values()) - waits + more
         if worst > budget:
-            found.append(f"zone {at}, {what}: {k} failures can cost {worst}, {budget} is there")
+            found.append(f"{what}: {k} failures can cost {worst}, {budget} is there")
 
     for at, zone in enumerate(zones):
-        sizes = sorted({_whole(vm["size"]) for name, vm in vms.items() if bind[name] == at})
+        members = [vm for name, vm in vms.items() if bind[name] == at]
+        sizes = sorted({_whole(vm["size"]) for vm in members})
         kept = {name: zone["z"].get(name, 0) for name in free}
         if zone["kind"] == "chain":  # 3.
             blocks = [_whole(block) for block in zone["D"]]
@@ -92,11 +95,15 @@ def _objections(problem: Mapping[str, Any], certificate: Mapping[str, Any]) -> l
                         needed = min(b for b in blocks if b >= size)
                         return needed // block if needed >= block else 0
 
-                    check(at, f"blocks of {block} bytes", {name: memory // block for name, memory in kept.items()}, in_blocks, 0)
+                    room = {name: memory // block for name, memory in kept.items()}
+                    check(members, f"zone {at}, blocks of {block} bytes", room, in_blocks, 0)
         elif zone["kind"] == "any":  # 4.
-            for size in sizes:
-                room = {name: max(0, memory - size + 1) for name, memory in kept.items()}
-                check(at, f"VMs of {size} bytes", room, lambda bytes_: bytes_, size - 1)
+            used = frozenset(name for name, memory in kept.items() if memory > 0)
+            may = {vm["name"]: used if vm.get("allowed") is None else used & set(vm["allowed"]) for vm in members}
+            for hosts, size in sorted({(may[vm["name"]], vm["size"]) for vm in members}, key=lambda pair: (pair[1], sorted(pair[0]))):
+                room = {name: max(0, kept[name] - size + 1) if name in hosts else 0 for name in free}
+                rivals = [vm for vm in members if may[vm["name"]] & hosts]
+                check(rivals, f"zone {at}, VMs of {size} bytes", room, lambda bytes_: bytes_, size - 1)
         else:
             found.append(f"zone {at}: there is no kind {zone['kind']!r}")
     return found

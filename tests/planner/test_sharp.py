@@ -90,9 +90,12 @@ def test_what_is_no_certificate_is_refused_in_words(text: bytes) -> None:
 @given(problems())
 def test_the_sharp_bracket_contains_the_truth_and_its_certificate_is_accepted(problem: Problem) -> None:
     plain, found = plan_problem(problem), sharpen(problem, ENDLESS)
-    assert plain.lower <= found.plan.lower <= found.plan.upper == plain.upper
+    assert plain.lower <= found.plan.lower <= found.plan.upper <= plain.upper
     if found.plan.waiting_placed:
         assert tolerates(problem, found.plan.lower)
+        assert found.certificate is not None
+    if found.plan.upper < found.plan.hosts:
+        assert not tolerates(problem, found.plan.upper + 1)
     if found.certificate is not None:
         assert found.certificate.failures == found.plan.lower
         assert objections(json_of(problem), json.dumps(certificate_json(found.certificate))) == []

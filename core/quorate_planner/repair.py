@@ -1,0 +1,199 @@
+"""Mending a cut: what a linear program split is rounded to whole blocks, and rounding leaves some levels a few blocks short.
+
+A walk of small steps: memory of one host moves from one zone to another, so that one more block of a level that is short comes to be,
+or one VM is bound to another zone. Each step is the one that lowers the shortage most, by an estimate that looks at the host alone;
+steps that help nothing are taken too, but not taken back at once. The walk proves nothing: what it returns is checked by `cut.shortfalls`.
+No randomness: the same cut is mended the same way.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from quorate_planner.chains import levels
+from quorate_planner.cut import Cut, Key
+from quorate_planner.tally import Tally
+
+STEPS_MOST = 600
+STEPS_IN_VAIN = 40
+"""The walk ends after so many steps, or so many since the last that lowered the shortage."""
+
+NOT_BACK = 12
+"""A host and zone, once changed, are left alone for so many steps."""
+
+Step = tuple[str, int, int, int, int]
+"""("shift", host, to zone, units, from zone) or ("bind", number of key, to zone, 1, from zone)."""
+
+
+def mended(tally: Tally, cut: Cut, failures: int, left_seconds: Callable[[], float]) -> Cut:
+    """The cut with the least shortage that was met; the same cut if nothing helped."""
+    walk = _Walk(tally, cut, failures)
+    best, kept = walk.shortage(), walk.cut()
+    recent: deque[tuple[str, int, int]] = deque(maxlen=NOT_BACK)
+    better_at = 0
+    for number in range(STEPS_MOST):
+        if best == 0 or number - better_at > STEPS_IN_VAIN or left_seconds() <= 0:
+            break
+        step = max(
+            ((walk.gain(step), step) for step in walk.steps() if (step[0], step[1], step[4]) not in recent),
+            default=None,
+            key=lambda scored: (scored[0], scored[1]),
+        )
+        if step is None:
+            break
+        walk.take(step[1])
+        recent.append((step[1][0], step[1][1], step[1][2]))
+        if walk.shortage() < best:
+            best, kept, better_at = walk.shortage(), walk.cut(), number
+    return kept
+
+
+class _Walk:
+    """`short[zone][level]`: blocks that are missing in the condition, negative where there are some to spare."""
+
+    def __init__(self, tally: Tally, cut: Cut, failures: int) -> None:
+        self._tally, self._cut, self._k = tally, cut, failures
+        self._chains = [shape.chain for shape in cut.shapes]
+        self._units = [list(row) for row in cut.units]
+        self._bound = {key: list(numbers) for key, numbers in cut.bound.items()}
+        self._keys: list[Key] = [key for key in self._bound if len(list(self._homes(key))) > 1]
+        self._level_of = [levels(chain, [s for s in tally.sizes if s <= chain[-1]]) for chain in self._chains]
+        self._parts = [[block // chain[0] for block in chain] for chain in self._chains]
+        self._rest = [
+            free - sum(chain[0] * self._units[at][i] for at, chain in enumerate(self._chains)) for i, free in enumerate(tally.free)
+        ]
+        self._values: list[list[list[int]]] = []
+        self._budget: list[list[int]] = []
+        for at, parts in enumerate(self._parts):
+            rows, budgets = [], []
+            for level, part in enumerate(parts):
+                row = [0] * tally.groups
+                budget = 0
+                for i, units in enumerate(self._units[at]):
+                    row[tally.group[i]] += units // part
+                    budget += units // part
+                for key, numbers in self._bound.items():
+                    blocks = numbers[at] * self._blocks(at, level, key[1]) if numbers[at] else 0
+                    if key[2] is None:
+                        budget -= blocks
+                    else:
+                        row[tally.group[key[2]]] += blocks
+                rows.append(row)
+                budgets.append(budget)
+            self._values.append(rows)
+            self._budget.append(budgets)
+        self._short = [[0] * len(parts) for parts in self._parts]
+        self._edge = [[0] * len(parts) for parts in self._parts]
+        for at in range(len(self._chains)):
+            self._count(at)
+
+    def _homes(self, key: Key) -> Iterator[int]:
+        for at, shape in enumerate(self._cut.shapes):
+            if shape.takes(key[0]) and shape.chain[-1] >= key[1]:
+                yield at
+
+    def _blocks(self, at: int, level: int, size: int) -> int:
+        own = self._level_of[at][size]
+        return self._parts[at][own] // self._parts[at][level] if own >= level else 0
+
+    def _count(self, at: int) -> None:
+        for level, row in enumerate(self._values[at]):
+            ranked = sorted(row, reverse=True)
+            self._short[at][level] = sum(ranked[: self._k]) - self._budget[at][level]
+            self._edge[at][level] = ranked[self._k - 1] if self._k else 1 << 62
+
+    def shortage(self) -> int:
+        """Bytes of blocks that are missing."""
+        return sum(max(0, s) * chain[level] for chain, row in zip(self._chains, self._short, strict=True) for level, s in enumerate(row))
+
+    def cut(self) -> Cut:
+        return Cut(self._cut.shapes, tuple(map(tuple, self._units)), {key: tuple(numbers) for key, numbers in self._bound.items()})
+
+    def steps(self) -> Iterator[Step]:
+        """Steps that could help a level that is short."""
+        zones = range(len(self._chains))
+        for at in zones:
+            for level, short in enumerate(self._short[at]):
+                if short <= 0:
+                    continue
+                part, base = self._parts[at][level], self._chains[at][0]
+                shape = self._cut.shapes[at]
+                for i, units in enumerate(self._units[at]):
+                    if self._values[at][level][self._tally.group[i]] >= self._edge[at][level] or not shape.carries(i):
+                        continue
+                    need = part - units % part
+                    missing = need * base - self._rest[i]
+                    for other in zones:
+                        if other != at and self._units[other][i] * self._chains[other][0] >= missing:
+                            yield ("shift", i, at, need, other)
+                for number, key in enumerate(self._keys):
+                    home = key[2]
+                    if not self._bound[key][at] or self._level_of[at].get(key[1], -1) < level:
+                        continue
+                    if home is not None and self._values[at][level][self._tally.group[home]] < self._edge[at][level]:
+                        continue
+                    for other in self._homes(key):
+                        if other != at:
+                            yield ("bind", number, other, 1, at)
+
+    def gain(self, step: Step) -> int:
+        """Bytes of shortage that the step is expected to save."""
+        what, i, to, amount, source = step
+        if what == "shift":
+            taken = self._taken(i, to, amount, source)
+            return self._shift_gain(i, to, amount) + self._shift_gain(i, source, -taken)
+        key = self._keys[i]
+        return self._bind_gain(key, to, 1) + self._bind_gain(key, source, -1)
+
+    def _taken(self, i: int, to: int, amount: int, source: int) -> int:
+        return max(0, -(-(amount * self._chains[to][0] - self._rest[i]) // self._chains[source][0]))
+
+    def _shift_gain(self, i: int, at: int, more: int) -> int:
+        total = 0
+        units, group = self._units[at][i], self._tally.group[i]
+        for level, part in enumerate(self._parts[at]):
+            change = (units + more) // part - units // part
+            if change:
+                value, edge = self._values[at][level][group], self._edge[at][level]
+                cost = max(0, value + change - edge) - max(0, value - edge) - change
+                total += self._saved(at, level, cost)
+        return total
+
+    def _bind_gain(self, key: Key, at: int, more: int) -> int:
+        total = 0
+        for level in range(self._level_of[at][key[1]] + 1):
+            change = more * self._blocks(at, level, key[1])
+            if key[2] is not None:
+                value, edge = self._values[at][level][self._tally.group[key[2]]], self._edge[at][level]
+                change = max(0, value + change - edge) - max(0, value - edge)
+            total += self._saved(at, level, change)
+        return total
+
+    def _saved(self, at: int, level: int, cost: int) -> int:
+        short = self._short[at][level]
+        return (max(0, short) - max(0, short + cost)) * self._chains[at][level]
+
+    def take(self, step: Step) -> None:
+        """Make the step."""
+        what, i, to, amount, source = step
+        if what == "shift":
+            taken = self._taken(i, to, amount, source)
+            self._rest[i] += taken * self._chains[source][0] - amount * self._chains[to][0]
+            for at, more in ((to, amount), (source, -taken)):
+                before = self._units[at][i]
+                self._units[at][i] = before + more
+                for level, part in enumerate(self._parts[at]):
+                    change = (before + more) // part - before // part
+                    self._values[at][level][self._tally.group[i]] += change
+                    self._budget[at][level] += change
+                self._count(at)
+            return
+        key = self._keys[i]
+        for at, more in ((to, 1), (source, -1)):
+            self._bound[key][at] += more
+            for level in range(self._level_of[at][key[1]] + 1):
+                change = more * self._blocks(at, level, key[1])
+                if key[2] is None:
+                    self._budget[at][level] -= change
+                else:
+                    self._values[at][level][self._tally.group[key[2]]] += change
+            self._count(at)
