@@ -1,0 +1,296 @@
+"""What would help a pool most: one migration, a lower number, or one VM less to protect. In words, and bounded in time.
+
+Each option is judged like any pool: first by the quick bracket, then, if that leaves hope, by the sharp one. Nothing is advised that is
+not proven to help. With more candidates than time the best one found is given and said to be that.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, assert_never
+
+from quorate_planner import bounds, tally
+from quorate_planner.planning import Plan, plan_problem
+from quorate_planner.problem import Problem, ProblemVm
+from quorate_planner.sharp import Budget, sharpen
+
+GIB = 1 << 30
+
+QUICK_SHARE = 0.6
+"""The part of the time that goes into looking at all candidates; the rest is for proving the most hopeful of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """The VM moves to a host that has room for it now."""
+
+    vm: str
+    size: int
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unprotect:
+    """The VM keeps running, on `host` or nowhere yet, but has no guarantee any more."""
+
+    vm: str
+    size: int
+    host: str | None
+
+
+Step = Migrate | Unprotect
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A step and what the pool is then proven to tolerate."""
+
+    step: Step
+    lower: int
+    upper: int
+    plan_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """How thorough the search for one kind of step was, and the best step: None if no step is proven to help."""
+
+    best: Option | None
+    looked_at: int
+    candidates: int
+    undecided: int
+    hopeless: int
+    """Of those looked at, how many memory as a whole forbids: they cost no time."""
+
+    @property
+    def complete(self) -> bool:
+        """Every candidate was looked at and none of those that might help was left undecided."""
+        return self.looked_at == self.candidates and not self.undecided
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """`lower_wish` is the number to wish for so that a plan exists; None if one exists, or if none does for any number."""
+
+    plan: Plan
+    why_not_higher: str
+    lower_wish: int | None
+    migration: Looked
+    unprotect: Looked
+
+
+def advise(problem: Problem, plan: Plan, budget: Budget, closed: frozenset[str] = frozenset()) -> Advice:
+    """Advice for a pool with that plan. `closed` are hosts that take no VM: memory that a migration frees there counts for nothing."""
+    half = Budget.of(budget.clock, budget.left_seconds() / 2)
+
+    def changed(step: Step) -> Problem:
+        return after(problem, step, closed)
+
+    volume = _Volume(problem)
+    migration = _look(problem, plan, list(_migrations(problem, plan)), changed, volume, half)
+    unprotect = _look(problem, plan, list(_unprotections(problem, plan)), changed, volume, budget)
+    lower_wish = plan.lower if plan.waiting_placed and not plan.plan_exists else None
+    return Advice(plan, why_not_higher(plan), lower_wish, migration, unprotect)
+
+
+def why_not_higher(plan: Plan) -> str:
+    """Why the number is what it is, in a sentence."""
+    if plan.witness is None:
+        return "nothing is protected, so no failure can break anything" if not plan.protected_vms else "every host may fail"
+    if plan.exact:
+        return plan.witness.reason
+    undecided = f"{plan.lower + 1}" if plan.upper == plan.lower + 1 else f"{plan.lower + 1} to {plan.upper}"
+    return (
+        f"{plan.lower} is proven; for {undecided} neither a proof nor a counterexample was found in the time; beyond, {plan.witness.reason}"
+    )
+
+
+def after(problem: Problem, step: Step, closed: frozenset[str] = frozenset()) -> Problem:
+    """The problem once the step is done."""
+    match step:
+        case Migrate(name, size, source, target):
+            change = {source: 0 if source in closed else size, target: -size}
+            return replace(
+                problem,
+                hosts=tuple(host._replace(free=host.free + change.get(host.name, 0)) for host in problem.hosts),
+                vms=tuple(vm._replace(host=target) if vm.name == name else vm for vm in problem.vms),
+            )
+        case Unprotect(name):
+            return replace(problem, vms=tuple(vm for vm in problem.vms if vm.name != name))
+    assert_never(step)
+
+
+class _Volume:
+    """What memory as a whole allows after a step, without looking at the pool again: most steps are settled by this.
+
+    A migration changes nothing here: what the VM's host gains in free memory it loses in load, and the target the other way round.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        counted = tally.count(problem)
+        self._group = dict(zip(counted.names, counted.group, strict=True))
+        load = dict.fromkeys(counted.names, 0)
+        waiting = 0
+        for vm in problem.vms:
+            if vm.host is None:
+                waiting += vm.size
+            else:
+                load[vm.host] += vm.size
+        self._values = counted.by_group(free + load[name] for name, free in zip(counted.names, counted.free, strict=True))
+        self._budget = sum(counted.free) - waiting
+
+    def most(self, step: Step) -> int:
+        """No more failures than this are tolerated after the step."""
+        values, budget = list(self._values), self._budget
+        match step:
+            case Migrate():
+                pass
+            case Unprotect(_, size, host):
+                if host is None:
+                    budget += size
+                else:
+                    values[self._group[host]] -= size
+        return bounds.covered(values, budget)
+
+
+def _look(
+    problem: Problem, plan: Plan, steps: Sequence[Step], changed: Callable[[Step], Problem], volume: _Volume, budget: Budget
+) -> Looked:
+    """All candidates by the quick bracket while there is time, then the hopeful ones by the sharp bracket, the most hopeful first."""
+    now = _proven(plan)
+    enough = problem.wish if now < problem.wish else len(problem.hosts)
+
+    def worth(found: Plan, step: Step) -> tuple[int, int, int, str]:
+        """Smaller is better: what is proven, what is possible, how much memory is concerned."""
+        return -min(_proven(found), enough), -min(found.upper, enough), step.size, step.vm
+
+    quick = Budget.of(budget.clock, budget.left_seconds() * QUICK_SHARE)
+    possible = [step for step in steps if volume.most(step) > now]
+    hopeful: list[tuple[tuple[int, int, int, str], int, Plan]] = []
+    looked_at = 0
+    for number, step in enumerate(possible):
+        if quick.left_seconds() <= 0:
+            break
+        looked_at += 1
+        found = plan_problem(changed(step))
+        if found.upper > now:
+            hopeful.append((worth(found, step), number, found))
+    best: tuple[tuple[int, int, int, str], Option] | None = None
+    undecided = 0
+    for key, number, found in sorted(hopeful, key=lambda each: each[:2]):
+        step = possible[number]
+        if best is not None and (key[1], *key[2:]) >= (best[0][0], *best[0][2:]):
+            continue  # even its upper bound is no better than what is proven of another
+        if not found.exact and budget.left_seconds() > 0:
+            found = sharpen(changed(step), Budget.of(budget.clock, budget.left_seconds() / 2)).plan
+        if _proven(found) > now:
+            key = worth(found, step)
+            if best is None or key < best[0]:
+                best = key, Option(step, found.lower, found.upper, _proven(found) >= problem.wish)
+        elif not found.exact:
+            undecided += 1
+    hopeless = len(steps) - len(possible)
+    return Looked(best[1] if best else None, looked_at + hopeless, len(steps), undecided, hopeless)
+
+
+def _proven(plan: Plan) -> int:
+    return plan.lower if plan.waiting_placed else -1
+
+
+def _migrations(problem: Problem, plan: Plan) -> Iterator[Migrate]:
+    """One VM of each size on each host to each other host with room: first each VM's emptiest target, then its next, and so on."""
+    failing = frozenset(plan.witness.failed_hosts if plan.witness else ())
+    roomy = sorted(problem.hosts, key=lambda host: (-host.free, host.name))
+    ranked: list[tuple[int, bool, int, str, str, Migrate]] = []
+    for vm in _one_of_each(problem.vms):
+        if vm.host is None:
+            continue
+        targets = (h for h in roomy if h.name != vm.host and h.free >= vm.size and (vm.allowed is None or h.name in vm.allowed))
+        for rank, target in enumerate(targets):
+            step = Migrate(vm.name, vm.size, vm.host, target.name)
+            ranked.append((rank, vm.host not in failing, -vm.size, vm.name, target.name, step))
+    yield from (each[-1] for each in sorted(ranked, key=lambda each: each[:-1]))
+
+
+def _unprotections(problem: Problem, plan: Plan) -> Iterator[Unprotect]:
+    """One VM of each size on each host, those that the witness names first."""
+    named = frozenset(plan.witness.unplaceable if plan.witness else ())
+    failing = frozenset(plan.witness.failed_hosts if plan.witness else ())
+    ordered = sorted(_one_of_each(problem.vms), key=lambda vm: (vm.name not in named, vm.host not in failing, -vm.size, vm.name))
+    yield from (Unprotect(vm.name, vm.size, vm.host) for vm in ordered)
+
+
+def _one_of_each(vms: Sequence[ProblemVm]) -> list[ProblemVm]:
+    """VMs of the same size on the same host with the same choice are the same to the planner."""
+    seen: dict[tuple[str | None, int, frozenset[str] | None], ProblemVm] = {}
+    for vm in vms:
+        seen.setdefault((vm.host, vm.size, vm.allowed), vm)
+    return list(seen.values())
+
+
+def sentences(advice: Advice) -> list[str]:
+    """The advice for people: why the number is not higher, and one sentence for each kind of step."""
+    plan = advice.plan
+    lines = [f"why not more: {advice.why_not_higher}"]
+    if advice.lower_wish is not None:
+        lines.append(f"a lower number: wish for {advice.lower_wish} instead of {plan.host_failures_to_tolerate}, for which a plan exists")
+    elif not plan.plan_exists:
+        lines.append("a lower number does not help: VMs that wait to be started are not sure of a place as it is")
+    lines.append(_words("migration", advice.migration))
+    lines.append(_words("VM to unprotect", advice.unprotect))
+    return lines
+
+
+def _words(kind: str, looked: Looked) -> str:
+    if not looked.candidates:
+        return f"there is no {kind}"
+    if looked.best is None:
+        if looked.hopeless == looked.candidates:
+            return f"no single {kind} helps: memory as a whole is short"
+        if looked.complete:
+            return f"no single {kind} helps: none of {looked.candidates} does"
+        so_far = f"{looked.looked_at} of {looked.candidates} looked at, {looked.undecided} of them undecided"
+        return f"no single {kind} that helps was found in the time: {so_far}"
+    option = looked.best
+    number = str(option.lower) if option.lower == option.upper else f"{option.lower} to {option.upper}"
+    match option.step:
+        case Migrate(vm, size, source, target):
+            what = f"migrate {vm} ({amount(size)}) from {source} to {target}"
+        case Unprotect(vm, size, host):
+            what = f"unprotect {vm} ({amount(size)}, {'waiting' if host is None else f'on {host}'})"
+        case _:
+            assert_never(option.step)
+    how = f"the best of all {looked.candidates}" if looked.complete else f"{looked.looked_at} of {looked.candidates} looked at in the time"
+    return f"{what}: then at most {number} tolerated, {'a plan exists' if option.plan_exists else 'still no plan'} ({how})"
+
+
+def amount(size_bytes: int) -> str:
+    """Memory for people: GiB, or bytes where that would be nothing."""
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB // 10 else f"{size_bytes} bytes"
+
+
+def advice_json(advice: Advice) -> dict[str, Any]:
+    """The advice in the form of `quorate plan --advise -o json`."""
+    return {
+        "whyNotHigher": advice.why_not_higher,
+        "lowerWish": advice.lower_wish,
+        "migration": _looked_json(advice.migration),
+        "unprotect": _looked_json(advice.unprotect),
+        "sentences": sentences(advice),
+    }
+
+
+def _looked_json(looked: Looked) -> dict[str, Any]:
+    best: dict[str, Any] | None = None
+    if looked.best is not None:
+        option = looked.best
+        tolerates = {"lower": option.lower, "upper": option.upper, "exact": option.lower == option.upper}
+        match option.step:
+            case Migrate(vm, size, source, target):
+                best = {"vm": vm, "sizeBytes": size, "from": source, "to": target}
+            case Unprotect(vm, size, host):
+                best = {"vm": vm, "sizeBytes": size, "host": host}
+            case _:
+                assert_never(option.step)
+        best |= {"maxHostFailuresToTolerate": tolerates, "planExists": option.plan_exists}
+    return {"best": best, "lookedAt": looked.looked_at, "candidates": looked.candidates, "complete": looked.complete}
