@@ -1,13 +1,14 @@
-"""What the agent's three processes say to each other: versioned JSON over Unix sockets, and the configuration file that pulse reads.
+"""The configuration file that pulse reads, `config.json` in the run directory; and, for those who need both, the messages of `messages.py`.
 
-Standard library and the core only: keeper and pulse import this. A message of another version is refused, never guessed at.
-
-`config.json` in the run directory is all that pulse needs; report writes it, tests and people may (see PulseConfig for the fields):
+It is all that pulse needs; report writes it, tests and people may (see PulseConfig for the fields):
 
     {"version": 1, "pool": "demo", "poolId": "5f0c...32 hex digits", "enabled": true, "disabledReason": "",
-     "licenceSeconds": 20, "watchdogSeconds": 8, "watchdogDevice": "/dev/watchdog", "disk": "/dev/disk/by-id/...",
-     "port": 6940, "keyHex": "at least 32 hex digits",
-     "members": [{"host": "node-1", "slot": 0, "address": "10.0.0.1", "excluded": false}]}
+     "licenceSeconds": 20, "watchdogSeconds": 8, "watchdogDevice": "/dev/watchdog", "disks": ["/dev/disk/by-id/..."],
+     "port": 6940, "keyHex": "at least 32 hex digits", "interfaces": ["eth0", "eth1"],
+     "members": [{"host": "node-1", "slot": 0, "addresses": ["10.0.0.1", "10.1.0.1"], "excluded": false, "weight": 0}]}
+
+`interfaces` may be left out: then each member has one address and its path has no name. One `disk` and one `address` are read as well.
+Standard library and the core only: pulse imports this.
 """
 
 import ipaddress
@@ -15,37 +16,58 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from quorate_agent.messages import (
+    CONFIG_FILE,
+    DISK_FILE,
+    KEEPER_LOCK,
+    KEEPER_SOCKET,
+    MARKER_FILE,
+    MAX_MESSAGE_BYTES,
+    PULSE_LOCK,
+    PULSE_SOCKET,
+    VERSION,
+    BadMessage,
+    message,
+    parse,
+)
 from quorate_core.pool import Member, PoolConfig
 from quorate_core.timing import Timing
 
-VERSION = 1
-CONFIG_FILE = "config.json"
-KEEPER_SOCKET = "keeper.sock"
-PULSE_SOCKET = "pulse.sock"
-MARKER_FILE = "marker.json"
-DISK_FILE = "disk.json"
-KEEPER_LOCK = "keeper.lock"
-PULSE_LOCK = "pulse.lock"
-MAX_MESSAGE_BYTES = 64 * 1024
-
-
-class BadMessage(Exception):
-    """A message or file that cannot be used; the message names the field."""
+__all__ = [
+    "CONFIG_FILE",
+    "DISK_FILE",
+    "KEEPER_LOCK",
+    "KEEPER_SOCKET",
+    "MARKER_FILE",
+    "MAX_MESSAGE_BYTES",
+    "PULSE_LOCK",
+    "PULSE_SOCKET",
+    "VERSION",
+    "BadMessage",
+    "MemberAddress",
+    "PulseConfig",
+    "message",
+    "parse",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class MemberAddress:
-    """A member of the pool and where its packets come from and go to."""
+    """A member of the pool and where its packets come from and go to: one address per path, "" where it has none on that path."""
 
     host: str
     slot: int
-    address: str
+    addresses: tuple[str, ...]
     excluded: bool = False
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PulseConfig:
-    """Everything pulse is told. Times in seconds; `key` signs the packets and never appears in a log."""
+    """Everything pulse is told. Times in seconds; `key` signs the packets and never appears in a log.
+
+    `disks`: the heartbeat disks, of which a majority counts. `interfaces`: the names of the network paths, in the order of the addresses.
+    """
 
     pool: str
     pool_id: str
@@ -54,23 +76,33 @@ class PulseConfig:
     licence_seconds: float
     watchdog_seconds: float
     watchdog_device: str
-    disk: str
+    disks: tuple[str, ...]
     port: int
     key: bytes
     members: tuple[MemberAddress, ...]
+    interfaces: tuple[str, ...] = ()
 
     def core(self) -> PoolConfig:
         """The part that decides. Raises BadMessage for values that contradict each other."""
+        if len(set(self.disks)) != len(self.disks):
+            raise BadMessage(f"{CONFIG_FILE}: disks: one is named twice; a disk is no majority with itself")
         try:
-            members = tuple(Member(m.slot, m.host, m.excluded) for m in self.members)
+            members = tuple(Member(m.slot, m.host, m.excluded, m.weight) for m in self.members)
             derived = Timing(self.licence_seconds, self.watchdog_seconds)
-            return PoolConfig(bytes.fromhex(self.pool_id), members, derived, self.enabled, self.disabled_reason)
+            return PoolConfig(bytes.fromhex(self.pool_id), members, derived, self.enabled, self.disabled_reason, len(self.disks))
         except ValueError as error:
             raise BadMessage(f"{CONFIG_FILE}: {error}") from error
 
+    def path_name(self, path: int) -> str:
+        """The path of that number, for people."""
+        return self.interfaces[path] if path < len(self.interfaces) else f"path {path + 1}"
+
     def to_json(self) -> str:
         """The text of the file."""
-        members = [{"host": m.host, "slot": m.slot, "address": m.address, "excluded": m.excluded} for m in self.members]
+        members = [
+            {"host": m.host, "slot": m.slot, "addresses": list(m.addresses), "excluded": m.excluded, "weight": m.weight}
+            for m in self.members
+        ]
         fields = {
             "version": VERSION,
             "pool": self.pool,
@@ -80,9 +112,10 @@ class PulseConfig:
             "licenceSeconds": self.licence_seconds,
             "watchdogSeconds": self.watchdog_seconds,
             "watchdogDevice": self.watchdog_device,
-            "disk": self.disk,
+            "disks": list(self.disks),
             "port": self.port,
             "keyHex": self.key.hex(),
+            "interfaces": list(self.interfaces),
             "members": members,
         }
         return json.dumps(fields, indent=1, sort_keys=True) + "\n"
@@ -91,7 +124,8 @@ class PulseConfig:
     def from_json(cls, text: str | bytes) -> "PulseConfig":
         """The configuration in that text. Raises BadMessage, naming the field."""
         fields = parse(text, CONFIG_FILE)
-        members = tuple(_member(one, number) for number, one in enumerate(_field(fields, "members", list)))
+        interfaces = _texts(fields, "interfaces", None)
+        members = tuple(_member(one, number, max(1, len(interfaces))) for number, one in enumerate(_field(fields, "members", list)))
         config = cls(
             pool=_field(fields, "pool", str),
             pool_id=_hex(fields, "poolId", 16, exact=True).hex(),
@@ -100,10 +134,11 @@ class PulseConfig:
             licence_seconds=_number(fields, "licenceSeconds"),
             watchdog_seconds=_number(fields, "watchdogSeconds"),
             watchdog_device=_field(fields, "watchdogDevice", str),
-            disk=_field(fields, "disk", str),
+            disks=_texts(fields, "disks", "disk"),
             port=_field(fields, "port", int),
             key=_hex(fields, "keyHex", 16),
             members=members,
+            interfaces=interfaces,
         )
         if not 0 < config.port < 65536:
             raise BadMessage(f"{CONFIG_FILE}: port: {config.port} is not within 1..65535")
@@ -111,35 +146,35 @@ class PulseConfig:
         return config
 
 
-def message(kind: str, **fields: Any) -> bytes:
-    """A message for one of the sockets."""
-    return json.dumps({"version": VERSION, "kind": kind, **fields}, separators=(",", ":")).encode()
-
-
-def parse(text: str | bytes, what: str) -> dict[str, Any]:
-    """The fields of a message or file. Raises BadMessage."""
-    try:
-        fields = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BadMessage(f"{what}: not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise BadMessage(f"{what}: not a JSON object")
-    if fields.get("version") != VERSION:
-        raise BadMessage(f"{what}: version {fields.get('version')!r}; this agent speaks version {VERSION}")
-    return fields
-
-
-def _member(fields: Any, number: int) -> MemberAddress:
+def _member(fields: Any, number: int, paths: int) -> MemberAddress:
     where = f"members[{number}]"
     if not isinstance(fields, dict):
         raise BadMessage(f"{CONFIG_FILE}: {where}: not an object")
-    address = _field(fields, "address", str, where=where)
-    try:
-        ipaddress.ip_address(address)
-    except ValueError as error:
-        raise BadMessage(f"{CONFIG_FILE}: {where}.address: {error}") from error
+    addresses = _texts(fields, "addresses", "address", where=where)
+    if len(addresses) > paths:
+        raise BadMessage(f"{CONFIG_FILE}: {where}.addresses: {len(addresses)} addresses for {paths} paths; interfaces names the paths")
+    for address in addresses:
+        try:
+            if address:
+                ipaddress.ip_address(address)
+        except ValueError as error:
+            raise BadMessage(f"{CONFIG_FILE}: {where}.addresses: {error}") from error
     excluded = _field(fields, "excluded", bool, False, where=where)
-    return MemberAddress(_field(fields, "host", str, where=where), _field(fields, "slot", int, where=where), address, excluded)
+    weight = _field(fields, "weight", int, 0, where=where)
+    return MemberAddress(_field(fields, "host", str, where=where), _field(fields, "slot", int, where=where), addresses, excluded, weight)
+
+
+def _texts(fields: dict[str, Any], name: str, single: str | None, *, where: str = "") -> tuple[str, ...]:
+    """A list of texts; where a single one has a name of its own, that is read too, and one is needed."""
+    if single is not None and name not in fields:
+        return (_field(fields, single, str, where=where),)
+    found = _field(fields, name, list, [], where=where)
+    full = f"{where + '.' if where else ''}{name}"
+    if not all(isinstance(one, str) for one in found):
+        raise BadMessage(f"{CONFIG_FILE}: {full}: {found!r} is not a list of texts")
+    if single is not None and not any(found):
+        raise BadMessage(f"{CONFIG_FILE}: {full}: it is empty")
+    return tuple(found)
 
 
 def _field(fields: dict[str, Any], name: str, kind: type, default: Any = None, *, where: str = "") -> Any:

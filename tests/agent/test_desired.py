@@ -43,8 +43,8 @@ def configured(
 def test_the_members_are_the_hosts_of_this_pool_that_have_a_slot_and_those_in_maintenance_are_excluded() -> None:
     config = configured(pool())
     assert isinstance(config, wire.PulseConfig)
-    assert [(m.host, m.slot, m.address, m.excluded) for m in config.members] == [
-        ("a", 0, "10.0.0.1", False), ("b", 1, "10.0.0.2", False), ("c", 2, "10.0.0.3", True),
+    assert [(m.host, m.slot, m.addresses, m.excluded) for m in config.members] == [
+        ("a", 0, ("10.0.0.1",), False), ("b", 1, ("10.0.0.2",), False), ("c", 2, ("10.0.0.3",), True),
     ]  # fmt: skip
     assert (config.licence_seconds, config.watchdog_seconds) == (20, 8)
     assert wire.PulseConfig.from_json(config.to_json()) == config
@@ -101,7 +101,7 @@ GOOD = configured(pool())
         (('"port": 6940', '"port": 0'), "port: 0 is not within"),
         (('"port": 6940', '"port": "x"'), "port: 'x' is not a int"),
         (('"slot": 0', '"slot": 64'), "slot 64 is not within"),
-        (('"10.0.0.1"', '"not an address"'), "members[0].address"),
+        (('"10.0.0.1"', '"not an address"'), "members[0].addresses"),
         (('"version": 1', '"version": 2'), "version 2; this agent speaks version 1"),
         (('"licenceSeconds": 20.0', '"licenceSeconds": 1'), "too short"),
         (("{", ""), "not JSON"),

@@ -7,7 +7,7 @@ import pytest
 
 from quorate_agent import wire
 from quorate_agent.pulse import __main__ as pulses
-from quorate_agent.pulse.disk import Disk, Order
+from quorate_agent.pulse.disk import Disk
 from quorate_agent.voice import Voice
 from quorate_core import slot
 from quorate_core.heart import Keeper, KeeperSaid, Tick
@@ -21,15 +21,15 @@ BOOT = "00000000-0000-0000-0000-000000000001"
 
 
 def config(disk: Path) -> wire.PulseConfig:
-    members = (wire.MemberAddress("a", 0, "127.0.0.1"), wire.MemberAddress("b", 1, "127.0.0.2"))
-    return wire.PulseConfig("p", POOL.hex(), True, "", 20, 8, "dog", str(disk), 16940, bytes(16), members)
+    members = (wire.MemberAddress("a", 0, ("127.0.0.1",)), wire.MemberAddress("b", 1, ("127.0.0.2",)))
+    return wire.PulseConfig("p", POOL.hex(), True, "", 20, 8, "dog", (str(disk),), 16940, bytes(16), members)
 
 
-def start(run: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, orders: list[Order]) -> pulses.Pulse:
+def start(run: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, orders: list[str]) -> pulses.Pulse:
     """A pulse that has just started, with its configuration read and its disk's orders noted instead of carried out."""
     monkeypatch.chdir(run)
     (run / wire.CONFIG_FILE).write_text(config(disk).to_json())
-    monkeypatch.setattr(Disk, "order", lambda _, order: orders.append(order))
+    monkeypatch.setattr(Disk, "order", lambda worker, _: orders.append(worker.path))
     made = pulses.Pulse("a", BOOT, Voice("test"))
     made._look_for_config()
     return made
@@ -47,11 +47,11 @@ def test_a_pulse_restarted_under_a_licence_stays_on_the_disk_on_which_that_licen
     licensed = Keeper(Mode.LICENSED, 5, 1e12, "dog", "dog", 8.0)
 
     def cycle_on(disk: Path) -> str:
-        orders: list[Order] = []
+        orders: list[str] = []
         pulse = start(tmp_path, disk, monkeypatch, orders)
         pulse._step(KeeperSaid(100.0, licensed))
         pulse._step(Tick(100.1))
-        return orders[-1].path
+        return orders[-1]
 
     # In a process of its own, so that whatever it holds is free again when it has ended.
     before = multiprocessing.get_context("fork").Process(target=cycle_on, args=(old,))

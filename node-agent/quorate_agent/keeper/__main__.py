@@ -5,17 +5,16 @@ stopped safely: a keeper that goes is a host that is reset.
 """
 
 import argparse
-import os
 import select
-import signal
 import socket
 import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from quorate_agent import clock, realtime, wire
+from quorate_agent import clock, messages, process
 from quorate_agent.alone import stay_alone
+from quorate_agent.histogram import LATENESS_BOUNDS_SECONDS, Histogram
 from quorate_agent.keeper import marker as markers
 from quorate_agent.keeper.watchdog import NoWatchdog, Watchdog, open_watchdog
 from quorate_agent.voice import Voice
@@ -24,6 +23,7 @@ from quorate_core.keeping import Keeping, Mode
 
 _PRIORITY = 2
 _LONGEST_SLEEP_SECONDS = 0.5
+_TELL_EVERY_SECONDS = 5.0
 
 
 class Keeper:
@@ -34,21 +34,25 @@ class Keeper:
         self._dog: Watchdog | None = None
         self._problem = ""
         self._client: socket.socket | None = None
+        self._lateness = Histogram(LATENESS_BOUNDS_SECONDS)
+        self._next_tell_at = 0.0
         self.stop_asked = False
         # Before the deadline is compared with the clock: the keeper before this one has ended, and its last ping is behind us.
-        self._lock = stay_alone(wire.KEEPER_LOCK)
+        self._lock = stay_alone(messages.KEEPER_LOCK)
         left = markers.load(folder)
         self._state, device = keeping.restore(left, boot_id, clock.now())
         if self._state.mode is Mode.EXPIRED:
             self._voice.say("the licence ended while no keeper ran; the watchdog is not opened again and will reset this host", loud=True)
         if device is not None:
             self._reopen(device)
-        self._listener = listen(wire.KEEPER_SOCKET)
+        self._listener = listen(messages.KEEPER_SOCKET)
 
     def run(self) -> None:
         """Serve until stopped (which only works while no watchdog runs that must not be stopped)."""
         while not (self.stop_asked and self._may_stop()):
             self._step(keeping.Tick(clock.now()))
+            if clock.now() >= self._next_tell_at:
+                self._tell()
             sources = [self._listener, *([self._client] if self._client else [])]
             ready = select.select(sources, [], [], self._sleep())[0]
             if self._listener in ready:
@@ -97,6 +101,7 @@ class Keeper:
         try:
             if self._dog is not None:
                 self._dog.pet()
+                self._lateness.observe(clock.now() - self._state.next_pet_at)
         except OSError as error:
             self._voice.say(f"the watchdog could not be petted: {error.strerror}", loud=True)
 
@@ -124,17 +129,17 @@ class Keeper:
     def _read(self) -> None:
         assert self._client is not None
         try:
-            data = self._client.recv(wire.MAX_MESSAGE_BYTES)
+            data = self._client.recv(messages.MAX_MESSAGE_BYTES)
             if not data:
                 raise ConnectionResetError
-            fields = wire.parse(data, "message from pulse")
+            fields = messages.parse(data, "message from pulse")
             self._obey(fields)
         except BlockingIOError:
             return
         except OSError:
             self._client.close()
             self._client = None
-        except (wire.BadMessage, KeyError, TypeError, ValueError) as error:
+        except (messages.BadMessage, KeyError, TypeError, ValueError) as error:
             self._voice.say(f"a message from pulse is not understood: {error}", loud=True)
 
     def _obey(self, fields: dict[str, object]) -> None:
@@ -147,7 +152,7 @@ class Keeper:
             case "release":
                 self._step(keeping.Released(now, str(fields["incarnation"])))
             case other:
-                raise wire.BadMessage(f"kind {other!r}")
+                raise messages.BadMessage(f"kind {other!r}")
         if fields["kind"] != "deadline":
             self._tell()
 
@@ -172,16 +177,17 @@ class Keeper:
         assert self._dog is not None
         if self._dog.disarm():
             self._dog = None
-            self._problem = f"{opened.device}: {wire.MARKER_FILE} cannot be saved, so the watchdog was stopped again"
+            self._problem = f"{opened.device}: {messages.MARKER_FILE} cannot be saved, so the watchdog was stopped again"
             return
         # It cannot be stopped: then it is petted. No licence is taken while the marker cannot be saved.
         self._state, _ = keeping.step(self._state, opened)
 
     def _tell(self) -> None:
+        self._next_tell_at = clock.now() + _TELL_EVERY_SECONDS
         if self._client is None:
             return
         state = self._state
-        described = wire.message(
+        described = messages.message(
             "keeper",
             mode=state.mode.value,
             incarnation=state.incarnation,
@@ -190,6 +196,7 @@ class Keeper:
             identity=self._dog.identity if self._dog else "",
             timeoutSeconds=state.timeout_seconds,
             problem=self._problem,
+            petLateness=self._lateness.to_json(),
         )
         with suppress(OSError):  # a pulse that does not listen is told when it connects again
             self._client.send(described)
@@ -217,28 +224,8 @@ def listen(name: str) -> socket.socket:
 def main() -> int:
     """The process `quorate-keeper`."""
     parser = argparse.ArgumentParser(prog="quorate-keeper", description="Pet this host's watchdog while its deadline has not passed.")
-    parser.add_argument("--run-dir", required=True, type=Path, help="folder on the host's tmpfs shared by the agent's processes")
-    parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"), help="file with the id of this boot")
-    arguments = parser.parse_args()
-    voice = Voice("quorate-keeper")
-    try:
-        boot_id = arguments.boot_id_file.read_text().strip()
-        folder = arguments.run_dir.resolve(strict=True)
-        os.chdir(folder)  # a socket's path may have 107 bytes only; relative names are short
-        keeper = Keeper(folder, boot_id, voice)
-    except (OSError, wire.BadMessage) as error:
-        voice.say(f"cannot start: {error}", loud=True)
-        return 1
-
-    def stop(*_: object) -> None:
-        keeper.stop_asked = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    for refused in realtime.harden(_PRIORITY):
-        voice.say(refused, loud=True)
-    keeper.run()
-    return 0
+    options, voice = process.arguments(parser).parse_args(), Voice("quorate-keeper")
+    return process.live(options, voice, _PRIORITY, lambda folder, boot_id: Keeper(folder, boot_id, voice))
 
 
 if __name__ == "__main__":

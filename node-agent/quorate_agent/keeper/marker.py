@@ -4,24 +4,24 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from quorate_agent import wire
+from quorate_agent import messages
 from quorate_core.keeping import Marker, Mode
 
 
 def save(folder: Path, marker: Marker) -> None:
     """Put the marker in place, whole or not at all. Raises OSError."""
-    fresh = folder / (wire.MARKER_FILE + ".new")
-    fresh.write_text(json.dumps({"version": wire.VERSION, **asdict(marker)}))
-    fresh.replace(folder / wire.MARKER_FILE)
+    fresh = folder / (messages.MARKER_FILE + ".new")
+    fresh.write_text(json.dumps({"version": messages.VERSION, **asdict(marker)}))
+    fresh.replace(folder / messages.MARKER_FILE)
 
 
 def load(folder: Path) -> Marker | None:
     """The marker, or None if there is none. Raises BadMessage for one that cannot be read: doubt about a licence is not freedom from it."""
     try:
-        text = (folder / wire.MARKER_FILE).read_text()
+        text = (folder / messages.MARKER_FILE).read_text()
     except FileNotFoundError:
         return None
-    fields = wire.parse(text, wire.MARKER_FILE)
+    fields = messages.parse(text, messages.MARKER_FILE)
     try:
         return Marker(
             boot_id=str(fields["boot_id"]),
@@ -32,4 +32,4 @@ def load(folder: Path) -> Marker | None:
             asked_timeout_seconds=float(fields["asked_timeout_seconds"]),
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise wire.BadMessage(f"{wire.MARKER_FILE}: {error}") from error
+        raise messages.BadMessage(f"{messages.MARKER_FILE}: {error}") from error

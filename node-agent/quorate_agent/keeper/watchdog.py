@@ -11,6 +11,8 @@ import socket
 from pathlib import Path
 from typing import Protocol
 
+from quorate_agent import unixpath
+
 DEVELOPMENT_PREFIX = "development:"
 
 _WDIOC_GETSUPPORT = 0x80285700
@@ -123,7 +125,7 @@ class DevelopmentWatchdog:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(_ANSWER_SECONDS)
         try:
-            self._connect(path)
+            unixpath.connect(self._socket, path)
             greeting = self._line()
             if greeting == "busy":
                 raise NoWatchdog(f"development watchdog {path} is held by another program; it is never shared")
@@ -155,14 +157,6 @@ class DevelopmentWatchdog:
     def fileno(self) -> int:
         """Its descriptor."""
         return self._socket.fileno()
-
-    def _connect(self, path: str) -> None:
-        # A socket's path may have 107 bytes only; a descriptor of its folder makes any path short.
-        folder = os.open(Path(path).parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self._socket.connect(f"/proc/self/fd/{folder}/{Path(path).name}")
-        finally:
-            os.close(folder)
 
     def _line(self) -> str:
         line = b""

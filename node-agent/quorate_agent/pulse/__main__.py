@@ -1,26 +1,26 @@
-"""Pulse: beats on the heartbeat disk and the network, and produces the deadline until which this host may run its VMs.
+"""Pulse: beats on the heartbeat disks and the network, and produces the deadline until which this host may run its VMs.
 
-One loop: wait for something or for time to pass, hand it to `heartbeat.step`, do what it says. What may hang is elsewhere: the disk in its
-own thread, the API in report. It needs `config.json` in its run directory (see `wire.PulseConfig`) and a keeper; nothing else.
+One loop: wait for something or for time to pass, hand it to `heartbeat.step`, do what it says. What may hang is elsewhere: disks and the
+stopping of VMs in threads of their own, the API in report. It needs `config.json` in its run directory (see `wire.PulseConfig`) and a
+keeper; nothing else.
 """
 
 import argparse
-import os
 import secrets
 import select
-import signal
 import sys
 import uuid
-from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from quorate_agent import clock, realtime, wire
+from quorate_agent import clock, process, wire
 from quorate_agent.alone import stay_alone
-from quorate_agent.pulse import describe, remembered
-from quorate_agent.pulse.disk import Disk, Order
+from quorate_agent.histogram import CYCLE_BOUNDS_SECONDS, Histogram
+from quorate_agent.pulse import alarms, describe, kubevirt, remembered, stopper
+from quorate_agent.pulse.dropped import Dropped
 from quorate_agent.pulse.links import Audience, KeeperLink
-from quorate_agent.pulse.network import Network
+from quorate_agent.pulse.network import Network, Received
+from quorate_agent.pulse.storage import Storage
 from quorate_agent.voice import Voice
 from quorate_core import heart as hearts
 from quorate_core import heartbeat, packet
@@ -35,7 +35,7 @@ _STATE_EVERY_SECONDS = 1.0
 class Pulse:
     """The shell around `heartbeat.step`."""
 
-    def __init__(self, host: str, boot_id: str, voice: Voice) -> None:
+    def __init__(self, host: str, boot_id: str, voice: Voice, who_stops: stopper.Stopper | None = None) -> None:
         self._lock = stay_alone(wire.PULSE_LOCK)
         self._voice = voice
         self._boot_id = boot_id
@@ -43,10 +43,13 @@ class Pulse:
         self._config: wire.PulseConfig | None = None
         self._config_seen: tuple[int, int] | None = None
         self._remembered = remembered.load(boot_id)
-        self._disk_path = ""
-        self._disk, self._network = Disk(), Network()
+        self._disks: tuple[str, ...] = ()
+        self._storage, self._network = Storage(), Network()
         self._keeper, self._audience = KeeperLink(), Audience()
-        self._drops: Counter[str] = Counter()
+        self._stopper = stopper.Worker(who_stops) if who_stops is not None else None
+        self._doubt = ""
+        self._dropped, self._alarms, self._cycles = Dropped(), alarms.Alarms(), Histogram(CYCLE_BOUNDS_SECONDS)
+        self._failed_cycles = 0
         self._issued_at: dict[tuple[int, int], str] = {}
         self._next_config_at = self._next_state_at = 0.0
         self.stop_asked = False
@@ -59,10 +62,12 @@ class Pulse:
                 self._next_config_at = now + _CONFIG_EVERY_SECONDS
                 self._look_for_config()
             self._keeper.connect(now)
-            sources = [s for s in (self._disk, self._network, self._keeper, self._audience) if s.fileno() >= 0]
-            select.select(sources, [], [], self._sleep(now))
+            sources = [*self._storage.sources(), *self._network.sources(), self._keeper, self._audience, self._stopper]
+            select.select([s for s in sources if s is not None and s.fileno() >= 0], [], [], self._sleep(now))
             self._take_in()
             self._step(hearts.Tick(clock.now()))
+            self._say(self._alarms.tick(self._heart, clock.now()))
+            self._resume_vms()
             self._describe()
 
     def _sleep(self, now: float) -> float:
@@ -75,10 +80,13 @@ class Pulse:
         return max(0.005, min(due) - now)
 
     def _take_in(self) -> None:
-        for cycle in self._disk.results():
+        for cycle in self._storage.results():
+            self._cycles.observe(cycle.completed_at - cycle.issued_at)
+            self._failed_cycles += bool(cycle.error)
+            self._say(self._alarms.cycle(self._heart, cycle))
             self._step(hearts.CycleDone(clock.now(), cycle))
-        for data in self._network.receive():
-            self._hear(data)
+        for received in self._network.receive():
+            self._hear(received)
         try:
             said, lost = self._keeper.hear()
         except wire.BadMessage as error:
@@ -89,71 +97,105 @@ class Pulse:
         if lost:
             self._voice.say("the keeper is gone", loud=True)
             self._step(hearts.KeeperGone(clock.now()))
+        for counted in self._stopper.answers() if self._stopper is not None else ():
+            self._count(counted)
         self._audience.welcome()
 
-    def _hear(self, data: bytes) -> None:
-        config = self._config
+    def _hear(self, received: Received) -> None:
+        config, now = self._config, clock.now()
         if config is None:
             return
-        said = packet.decode(data, bytes.fromhex(config.pool_id), config.key)
+        said = packet.decode(received.data, bytes.fromhex(config.pool_id), config.key)
         if isinstance(said, packet.Drop):
-            self._drops[said] += 1
-        else:
-            self._step(hearts.PacketHeard(clock.now(), said))
+            self._dropped.count(said, received.sender, now)
+            return
+        if self._step(hearts.PacketHeard(now, said), received.sender) <= {packet.Drop.DUPLICATE}:
+            self._network.heard(received.path, said.host, now)
 
-    def _step(self, event: hearts.Event) -> None:
+    def _step(self, event: hearts.Event, sender: str = "") -> set[str]:
+        """Take the step and act; for what reason a packet was dropped, if one was."""
         self._heart, actions = heartbeat.step(self._heart, event)
         for action in actions:
-            self._act(action, event.now)
+            self._act(action, event.now, sender)
+        return {action.reason for action in actions if isinstance(action, hearts.CountDrop)}
 
-    def _act(self, action: hearts.Action, now: float) -> None:
+    def _act(self, action: hearts.Action, now: float, sender: str) -> None:
         match action:
             case hearts.StartCycle():
-                self._choose_disk()
-                self._disk.order(Order(self._disk_path, now, action))
+                self._choose_disks()
+                pool_id = self._heart.config.pool_id if self._heart.config is not None else b""
+                self._storage.order(self._disks, pool_id, now, action)
             case hearts.SendPacket(said):
                 self._send(said)
             case hearts.OpenWatchdog(timeout_seconds):
                 device = self._config.watchdog_device if self._config else ""
                 self._keeper.tell(wire.message("open", device=device, timeoutSeconds=timeout_seconds))
             case hearts.GiveDeadline(incarnation, deadline):
-                if self._remember_disk():
+                if self._remember_disks():
                     self._keeper.tell(wire.message("deadline", incarnation=f"{incarnation:016x}", deadline=deadline))
             case hearts.ReleaseKeeper(incarnation):
                 self._keeper.tell(wire.message("release", incarnation=f"{incarnation:016x}"))
+            case hearts.StopVms():
+                if self._stopper is not None:
+                    self._stopper.stop(fencing=self._heart.phase is Phase.FENCING)
             case hearts.CountDrop(reason):
-                self._drops[reason] += 1
-            case hearts.Say(sentence, loud):
-                self._voice.say(sentence, loud=loud)
+                self._dropped.count(reason, sender, now)
+            case hearts.Say():
+                self._say([action])
 
-    def _choose_disk(self) -> None:
-        # While a licence runs, its evidence stays on the disk it began on, also when this pulse is not the one that began it.
+    def _say(self, sentences: list[hearts.Say]) -> None:
+        for one in sentences:
+            self._voice.say(one.sentence, loud=one.loud)
+
+    def _count(self, counted: stopper.Counted) -> None:
+        if counted.doubt != self._doubt:
+            self._doubt = counted.doubt
+            if counted.doubt:
+                self._voice.say(f"the VMs of this host cannot be counted: {counted.doubt}", loud=True)
+        if counted.fencing and counted.left is not None:
+            self._step(hearts.VmsCounted(clock.now(), counted.left))
+
+    def _resume_vms(self) -> None:
+        """VMs may start again on a host that has been in doubt and was not fenced: it has proven life since, so nobody has evicted it.
+
+        Also once after a start: the pulse before this one may have stopped them.
+        """
+        heart = self._heart
+        if self._stopper is None or not self._stopper.holds or heart.config is None or heart.evidence_at is None:
+            return
+        young = clock.now() - heart.evidence_at < heart.config.timing.licence_seconds / 2
+        if young and heart.claimed and not heart.resuming and heart.phase in (Phase.JOINING, Phase.ARMED, Phase.DISARMED):
+            self._stopper.resume()
+
+    def _choose_disks(self) -> None:
+        # While a licence runs, its evidence stays on the disks it began on, also when this pulse is not the one that began it.
         if self._heart.deadline is None and self._config is not None:
-            self._disk_path = self._config.disk
-        elif not self._disk_path:
-            self._disk_path = self._remembered or (self._config.disk if self._config else "")
-        self._remember_disk()
+            self._disks = self._config.disks
+        elif not self._disks:
+            self._disks = self._remembered or (self._config.disks if self._config else ())
+        self._remember_disks()
 
-    def _remember_disk(self) -> bool:
-        """Whether the next pulse will know the disk. A deadline that it could renew on another one is not given."""
-        if self._remembered == self._disk_path:
+    def _remember_disks(self) -> bool:
+        """Whether the next pulse will know the disks. A deadline that it could renew on others is not given."""
+        if self._remembered == self._disks:
             return True
         try:
-            remembered.save(self._boot_id, self._disk_path)
+            remembered.save(self._boot_id, self._disks)
         except OSError as error:
             self._voice.say(f"{wire.DISK_FILE} cannot be saved ({error.strerror}); no licence is asked for", loud=True)
             return False
-        self._remembered = self._disk_path
+        self._remembered = self._disks
         return True
 
     def _send(self, said: Statement) -> None:
         config = self._config
         if config is not None:
-            others = {m.host: m.address for m in config.members if m.host != self._heart.host}
+            others = [m for m in config.members if m.host != self._heart.host]
             self._network.send(packet.encode(said, bytes.fromhex(config.pool_id), config.key), others, config.port)
 
     def _look_for_config(self) -> None:
-        self._bind()  # again each time: the address may come up after the agent
+        if self._config is not None:
+            self._network.bind(self._config, self._heart.host, clock.now())  # again each time: an address may come up after the agent
         try:
             found = Path(wire.CONFIG_FILE).stat()
             stamp = (found.st_mtime_ns, found.st_ino)
@@ -167,14 +209,8 @@ class Pulse:
             self._voice.say(f"the configuration is not taken over: {error}", loud=True)
             return
         self._config = config
-        self._bind()
+        self._network.bind(config, self._heart.host, clock.now())
         self._step(hearts.Configured(clock.now(), config.core()))
-
-    def _bind(self) -> None:
-        members = self._config.members if self._config else ()
-        mine = next((m for m in members if m.host == self._heart.host), None)
-        if self._config is not None and mine is not None:
-            self._network.bind(mine.address, self._config.port)
 
     def _describe(self) -> None:
         now = clock.now()
@@ -183,36 +219,46 @@ class Pulse:
         if now < self._next_state_at:
             return
         self._next_state_at = now + _STATE_EVERY_SECONDS
-        problem = self._network.problem or "; ".join(f"{host}: {why}" for host, why in sorted(self._network.unsent.items()))
-        described = describe.state(self._heart, now, problem, self._issued_at, self._boot_id)
-        self._audience.tell(wire.message("state", agent=described, drops=dict(self._drops)))
+        said = describe.state(self._heart, now, self._troubles(now), self._issued_at, self._boot_id)
+        counted = describe.metrics(self._heart, now, self._cycles, self._failed_cycles, self._alarms.counts, self._keeper.lateness)
+        self._audience.tell(wire.message("state", agent=said, drops=dict(self._dropped.counts), metrics=counted))
+
+    def _troubles(self, now: float) -> describe.Troubles:
+        config = self._config
+        if config is None:
+            return describe.Troubles(("no address yet",))
+        silence = config.core().timing.network_timeout_seconds
+        names = {address: m.host for m in config.members for address in m.addresses}
+        paths = self._network.problems(config.members, self._heart.host, now, silence)
+        return describe.Troubles(
+            tuple(paths) or ("no address yet",), tuple(self._dropped.causes(names, now, 2 * silence)), self._storage.problem
+        )
+
+
+def _who_stops(option: str) -> stopper.Stopper | None:
+    """The stopper of that name. Raises ValueError."""
+    if option == "none":
+        return None
+    if option.startswith(stopper.DEVELOPMENT_PREFIX):
+        return stopper.DevelopmentStopper(option.removeprefix(stopper.DEVELOPMENT_PREFIX))
+    name, _, cgroups = option.partition(":")
+    if name == "kubevirt":
+        return kubevirt.KubeVirtStopper(Path("/proc"), Path(cgroups or "/sys/fs/cgroup"))
+    raise ValueError(f"--stopper {option}: it is not one of none, kubevirt, kubevirt:/path/of/the/host's/cgroups, development:/path")
 
 
 def main() -> int:
     """The process `quorate-pulse`."""
     parser = argparse.ArgumentParser(prog="quorate-pulse", description="Beat on the heartbeat disk and the network; produce the deadline.")
-    parser.add_argument("--run-dir", required=True, type=Path, help="folder on the host's tmpfs shared by the agent's processes")
+    process.arguments(parser)
     parser.add_argument("--node", required=True, help="name of this host (its Node and HAHost)")
-    parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"), help="file with the id of this boot")
-    arguments = parser.parse_args()
-    voice = Voice("quorate-pulse")
-    try:
-        boot_id = str(uuid.UUID(arguments.boot_id_file.read_text().strip()))
-        os.chdir(arguments.run_dir)  # a socket's path may have 107 bytes only; relative names are short
-        pulse = Pulse(arguments.node, boot_id, voice)
-    except (OSError, ValueError, wire.BadMessage) as error:
-        voice.say(f"cannot start: {error}", loud=True)
-        return 1
+    parser.add_argument("--stopper", default="none", help="who stops the VMs of this host when it is fenced: none, kubevirt[:/cgroups]")
+    options, voice = parser.parse_args(), Voice("quorate-pulse")
 
-    def stop(*_: object) -> None:
-        pulse.stop_asked = True
+    def make(_: Path, boot_id: str) -> Pulse:
+        return Pulse(options.node, str(uuid.UUID(boot_id)), voice, _who_stops(options.stopper))
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    for refused in realtime.harden(_PRIORITY):
-        voice.say(refused, loud=True)
-    pulse.run()
-    return 0
+    return process.live(options, voice, _PRIORITY, make)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,111 @@
-"""Puts the machine's state into words and numbers for report: the fields of `HAHost.status.agent`, as JSON. Pure."""
+"""Puts the machine's state into words and numbers for report: the fields of `HAHost.status.agent` and the metrics, as JSON. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from quorate_agent.histogram import Histogram
 from quorate_core import publish
 from quorate_core.heart import Heart
 from quorate_core.keeping import Mode
+from quorate_core.slot import Evidence, Issued
 from quorate_core.statement import Phase
 
+_LONGEST_MESSAGE = 1000
+_EVIDENCE = {
+    Evidence.SILENCE: "slot {slot} did not change for {waited:.1f} s (R_s {bound:g} s); no packet either",
+    Evidence.EVICTION: "evicted {waited:.1f} s ago (R_e {bound:g} s), by a record on the heartbeat disk",
+    Evidence.CONFIRMED: "evicted, and its slot says that none of its VMs is left ({waited:.1f} s ago, {bound:g} s needed)",
+}
 
-def state(heart: Heart, now: float, network_problem: str, issued_at: Mapping[tuple[int, int], str], boot_id: str) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """What the shell knows and the machine does not: a sentence for each network path ("": it works), dropped packets, single disks."""
+
+    paths: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    disks: str = ""
+
+
+def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple[int, int], str], boot_id: str) -> dict[str, Any]:
     """The state as report passes it on. `issued_at` holds wall-clock times of certificates, for people only.
 
     An incarnation that has not yet taken its slot is not named: until then the former one is still to be certified, under its own name.
     """
     config, member = heart.config, heart.member
     names = {m.slot: m.host for m in config.members} if config else {}
-    seen = publish.statement(heart, config, member, now).views if config and member else None
-    fresh = (
-        bool(config)
-        and heart.evidence_at is not None
-        and config is not None
-        and now - heart.evidence_at <= config.timing.licence_seconds / 2
-    )
+    said = publish.statement(heart, config, member, now) if config and member else None
+    published = publish.timing_values(heart, config) if heart.claimed and config else None
+    fresh = config is not None and heart.evidence_at is not None and now - heart.evidence_at <= config.timing.licence_seconds / 2
     storage_ok = fresh and not heart.disk_problem
+    storage = [] if storage_ok else [heart.disk_problem or heart.no_evidence]
+    network = [*filter(None, troubles.paths), *troubles.dropped]
+    armed = heart.phase is Phase.ARMED and heart.confirmed
     keeper = heart.keeper
     return {
         "incarnation": f"{heart.incarnation:016x}" if heart.claimed else None,
         "bootId": boot_id if heart.claimed else None,
-        "armed": heart.phase is Phase.ARMED and heart.confirmed,
+        "armed": armed,
         "state": heart.phase.name.capitalize(),
-        "boundSeconds": publish.timing_values(heart, config).release_after_silence_seconds if heart.claimed and config else None,
-        "message": heart.message,
+        "boundSeconds": published.release_after_silence_seconds if published else None,
+        "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
+        "storageless": said.storageless if said else False,
+        "message": "; ".join(filter(None, [heart.message, *(() if armed else troubles.dropped)])),
         "configHash": config.hash.hex() if config else None,
-        "storage": {
-            "ok": storage_ok,
-            "sees": _named(seen.storage, names) if seen else [],
-            "message": "" if storage_ok else heart.disk_problem or heart.no_evidence,
-        },
-        "network": {"ok": not network_problem, "sees": _named(seen.network, names) if seen else [], "message": network_problem},
+        "storage": _channel(storage_ok, said.views.storage if said else 0, names, [*storage, troubles.disks]),
+        # One path that works is a network; what is wrong with another is said all the same.
+        "network": _channel("" in troubles.paths, said.views.network if said else 0, names, network),
         "watchdog": {
             "device": keeper.device if keeper else "",
             "identity": keeper.identity if keeper else "",
             "timeoutSeconds": keeper.timeout_seconds if keeper and keeper.timeout_seconds else None,
-            "armed": bool(keeper) and keeper is not None and keeper.mode in (Mode.OPEN, Mode.LICENSED, Mode.EXPIRED),
+            "armed": keeper is not None and keeper.mode in (Mode.OPEN, Mode.LICENSED, Mode.EXPIRED),
         },
-        "certificates": [
-            {
-                "host": names.get(c.slot, ""),
-                "incarnation": f"{c.incarnation:016x}",
-                "issuedBy": heart.host,
-                "evidence": f"slot {c.slot} did not change for {c.silent_seconds:.1f} s (R_s {c.bound_seconds:g} s); no packet either",
-                "silentSeconds": c.silent_seconds,
-                "boundSeconds": c.bound_seconds,
-                "issuedAt": issued_at.get((c.slot, c.incarnation)),
-            }
-            for c in heart.issued
-            if c.slot in names
+        "certificates": [_certificate(c, names, heart.host, issued_at) for c in heart.issued if c.slot in names],
+        "evictions": [
+            {"host": names[e.slot], "incarnation": f"{e.incarnation:016x}"} for e in heart.evictions if e.slot in names
         ],
+    }  # fmt: skip
+
+
+def metrics(
+    heart: Heart, now: float, cycles: Histogram, failed_cycles: int, warnings: Mapping[str, int], lateness: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The numbers for report's metrics. Ages and what is left in seconds."""
+    names = {m.slot: m.host for m in heart.config.members} if heart.config else {}
+    return {
+        "peers": {
+            names[index]: {"storage": _age(peer.changed_at, now), "network": _age(peer.heard_at, now)}
+            for index, peer in heart.peers.items()
+            if index in names
+        },
+        "cycles": {**cycles.to_json(), "failed": failed_cycles},
+        "petLateness": lateness,
+        "warnings": dict(warnings),
+        "evidenceAge": _age(heart.evidence_at, now),
+        "licenceLeft": round(heart.deadline - now, 3) if heart.deadline is not None else None,
     }
 
 
-def _named(slots: int, names: Mapping[int, str]) -> list[str]:
-    return [names[index] for index in sorted(names) if slots >> index & 1]
+def _age(at: float | None, now: float) -> float | None:
+    return round(now - at, 3) if at is not None else None
+
+
+def _channel(ok: bool, seen: int, names: Mapping[int, str], problems: list[str]) -> dict[str, Any]:
+    said = "; ".join(filter(None, problems))
+    return {"ok": ok, "sees": [names[i] for i in sorted(names) if seen >> i & 1], "message": said[:_LONGEST_MESSAGE]}
+
+
+def _certificate(issued: Issued, names: Mapping[int, str], issuer: str, issued_at: Mapping[tuple[int, int], str]) -> dict[str, Any]:
+    evidence = _EVIDENCE[issued.evidence].format(slot=issued.slot, waited=issued.silent_seconds, bound=issued.bound_seconds)
+    return {
+        "host": names[issued.slot],
+        "incarnation": f"{issued.incarnation:016x}",
+        "issuedBy": issuer,
+        "kind": issued.evidence.name.capitalize(),
+        "evidence": evidence,
+        "silentSeconds": issued.silent_seconds,
+        "boundSeconds": issued.bound_seconds,
+        "issuedAt": issued_at.get((issued.slot, issued.incarnation)),
+    }

@@ -1,10 +1,13 @@
-"""The heartbeat disk: one thread that writes the own block and reads all of them, with O_DIRECT and aligned memory.
+"""One heartbeat disk: a thread that writes the own block and reads all of them, with O_DIRECT and aligned memory.
 
 A disk may hang for ever. Then this thread hangs with it (the system calls hold no lock of Python) while the decision loop goes on, sees no
-completed cycle, and lets the licence end. Nothing here decides anything.
+completed cycle, and lets the licence end. Nothing here decides anything but this: a disk that does not carry this pool's header is not
+written, except for the header itself on a disk that is empty.
 """
 
+import array
 import errno
+import fcntl
 import mmap
 import os
 import queue
@@ -16,38 +19,50 @@ from dataclasses import dataclass
 
 from quorate_agent import clock
 from quorate_core import slot
-from quorate_core.heart import StartCycle
 from quorate_core.licence import Cycle
+from quorate_core.statement import Malformed
 
-_STACK_BYTES = 512 * 1024
+_STACK_BYTES = 256 * 1024
+_BLKSSZGET = 0x1268
+_BLKGETSIZE64 = 0x80081272
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A cycle to run on that disk. `issued_at` was taken by the decision loop before it asked."""
+    """A cycle to run. `issued_at` was taken by the decision loop before it asked; `slot` is the own one, `block` what is to be written
+    there, `header` what an empty disk is to begin with; None: nothing."""
 
-    path: str
+    pool_id: bytes
+    number: int
     issued_at: float
-    what: StartCycle
+    slot: int
+    block: bytes | None
+    header: bytes | None
+    last_slot: int
 
 
 class Disk:
-    """The worker and its two queues. `fileno` becomes readable when a cycle has ended."""
+    """The worker of one path and its two queues. `fileno` becomes readable when a cycle has ended."""
 
-    def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Cycle] = queue.SimpleQueue()
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
-        self._file: tuple[str, int] | None = None
+        self._file: int | None = None
         self._buffer = mmap.mmap(-1, slot.DISK_BYTES)
-        threading.stack_size(_STACK_BYTES)  # memory is locked: the default of 8 MB would be taken at once
+        threading.stack_size(_STACK_BYTES)
         threading.Thread(target=self._work, name="disk", daemon=True).start()
 
     def order(self, order: Order) -> None:
         """Ask for a cycle; returns at once."""
         self._orders.put(order)
+
+    def retire(self) -> None:
+        """Let the thread end once it has done what it was asked for; returns at once."""
+        self._orders.put(None)
 
     def results(self) -> list[Cycle]:
         """The cycles that have ended since the last call."""
@@ -64,54 +79,55 @@ class Disk:
         return self._bell.fileno()
 
     def _work(self) -> None:
-        while True:
-            order = self._orders.get()
+        while (order := self._orders.get()) is not None:
             self._results.put(self._cycle(order))
             with suppress(BlockingIOError):
                 self._button.send(b"!")
+        self._close()
 
     def _cycle(self, order: Order) -> Cycle:
-        what = order.what
-        read_issued_at, found = order.issued_at, b""
+        read_issued_at, found, written = order.issued_at, b"", None
+        length = slot.offset_of(order.last_slot) + slot.BLOCK_BYTES
         try:
-            file = self._open(order.path)
-            if what.header is not None:
-                self._write(file, 0, what.header)
-            if what.block is not None:
-                found = self._read(file, slot.offset_of(what.slot), slot.BLOCK_BYTES)
-                self._write(file, slot.offset_of(what.slot), what.block)
+            file = self._open()
+            if order.header is not None and not any(self._read(file, 0, length)):
+                self._write(file, 0, order.header)
+            if order.block is not None and self._is_ours(file, order.pool_id):
+                found = self._read(file, slot.offset_of(order.slot), slot.BLOCK_BYTES)
+                self._write(file, slot.offset_of(order.slot), order.block)
+                written = order.block
             read_issued_at = clock.now()
-            data = self._read(file, 0, slot.offset_of(what.last_slot) + slot.BLOCK_BYTES)
+            data = self._read(file, 0, length)
         except OSError as error:
             self._close()
-            return Cycle(
-                what.number,
-                order.issued_at,
-                read_issued_at,
-                clock.now(),
-                what.block,
-                error=f"heartbeat disk {order.path}: {_why(error)}",
-            )
-        completed_at = clock.now()
-        size = slot.BLOCK_BYTES
-        blocks = {index: data[slot.offset_of(index) : slot.offset_of(index) + size] for index in range(what.last_slot + 1)}
-        return Cycle(what.number, order.issued_at, read_issued_at, completed_at, what.block, data[:size], blocks, found=found)
+            why = f"heartbeat disk {self.path}: {_why(error)}"
+            return Cycle(order.number, order.issued_at, read_issued_at, clock.now(), order.block, error=why)
+        completed_at, size = clock.now(), slot.BLOCK_BYTES
+        blocks = {index: data[slot.offset_of(index) : slot.offset_of(index) + size] for index in range(order.last_slot + 1)}
+        return Cycle(order.number, order.issued_at, read_issued_at, completed_at, written, data[:size], blocks, found=found)
 
-    def _open(self, path: str) -> int:
-        if self._file is not None and self._file[0] == path:
-            return self._file[1]
-        self._close()
-        file = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
-        kind = os.fstat(file).st_mode
-        if not (stat.S_ISBLK(kind) or stat.S_ISREG(kind)):
+    def _is_ours(self, file: int, pool_id: bytes) -> bool:
+        # Looked at before each write: the path may lead to another disk than it did a moment ago.
+        try:
+            return slot.decode_header(self._read(file, 0, slot.BLOCK_BYTES)) == pool_id
+        except Malformed:
+            return False
+
+    def _open(self) -> int:
+        if self._file is not None:
+            return self._file
+        file = os.open(self.path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            refuse_unusable(file)
+        except OSError:
             os.close(file)
-            raise OSError(errno.ENOTBLK, "it is neither a block device nor a file")
-        self._file = (path, file)
+            raise
+        self._file = file
         return file
 
     def _close(self) -> None:
         if self._file is not None:
-            file, self._file = self._file[1], None
+            file, self._file = self._file, None
             os.close(file)
 
     def _write(self, file: int, offset: int, block: bytes) -> None:
@@ -130,6 +146,25 @@ class Disk:
             if done % slot.BLOCK_BYTES:
                 break
         return self._buffer[:done] + bytes(length - done)
+
+
+def refuse_unusable(file: int) -> None:
+    """Raise OSError, saying why, if this open file cannot carry heartbeats. A file grows as it is written; a device does not."""
+    kind = os.fstat(file).st_mode
+    if stat.S_ISREG(kind):
+        return
+    if not stat.S_ISBLK(kind):
+        raise OSError(errno.ENOTBLK, "it is neither a block device nor a file")
+    sector, size = array.array("i", [0]), array.array("Q", [0])
+    fcntl.ioctl(file, _BLKSSZGET, sector, True)
+    fcntl.ioctl(file, _BLKGETSIZE64, size, True)
+    if sector[0] <= 0 or slot.BLOCK_BYTES % sector[0]:
+        why = (
+            f"its sectors have {sector[0]} bytes; a slot of {slot.BLOCK_BYTES} bytes is written in one piece on sectors of 512 to 4096 only"
+        )
+        raise OSError(errno.ENOTSUP, why)
+    if size[0] < slot.DISK_BYTES:
+        raise OSError(errno.ENOSPC, f"it is too small: {size[0]} bytes; a heartbeat disk needs {slot.DISK_BYTES}")
 
 
 def _why(error: OSError) -> str:

@@ -3,6 +3,7 @@
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from quorate_agent import wire
 from quorate_core.heart import Keeper
@@ -17,6 +18,8 @@ class KeeperLink:
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
         self._next_try_at = 0.0
+        self.lateness: dict[str, Any] = {}
+        """How late the keeper's pets came, as it counts them."""
 
     def connect(self, now: float) -> None:
         """Try to connect, if there is no connection and it is time."""
@@ -45,7 +48,9 @@ class KeeperLink:
                 data = self._socket.recv(wire.MAX_MESSAGE_BYTES)
                 if not data:
                     raise ConnectionResetError
-                found.append(_keeper(data))
+                fields = wire.parse(data, "message from the keeper")
+                self.lateness = fields.get("petLateness", {})
+                found.append(_keeper(fields))
         except BlockingIOError:
             return found, False
         except OSError:
@@ -104,8 +109,7 @@ class Audience:
             self._clients.remove(client)
 
 
-def _keeper(data: bytes) -> Keeper:
-    fields = wire.parse(data, "message from the keeper")
+def _keeper(fields: dict[str, Any]) -> Keeper:
     try:
         return Keeper(
             mode=Mode(fields["mode"]),

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ import prometheus_client
 from pydantic import ValidationError
 
 from quorate_agent import wire
-from quorate_agent.report import desired, listening
+from quorate_agent.report import addresses, desired, listening, metrics
 from quorate_agent.report.api import Api, NoAnswer
 from quorate_agent.voice import Voice
 from quorate_api.hahost import AgentReport
@@ -29,9 +30,7 @@ _WRITE_EVERY_SECONDS = 30.0
 _WRITE_AT_MOST_EVERY_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 8.0
 
-_ARMED = prometheus_client.Gauge("quorate_agent_armed", "1 while this host is armed.")
 _FAILURES = prometheus_client.Counter("quorate_agent_api_failures", "Requests that the API server did not answer.")
-_DROPPED = prometheus_client.Gauge("quorate_agent_packets_dropped", "Packets thrown away since pulse started.", ["reason"])
 
 
 class Report:
@@ -40,7 +39,9 @@ class Report:
     def __init__(self, host: str, namespace: str, api: Api, voice: Voice) -> None:
         self._host, self._namespace, self._api, self._voice = host, namespace, api, voice
         self._ear = listening.Ear(wire.PULSE_SOCKET)
+        prometheus_client.REGISTRY.register(metrics.PulseMetrics(self._ear))
         self._problem = ""
+        self._addresses: tuple[str, ...] = ()
         self._said: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -66,7 +67,8 @@ class Report:
         pool = await self._api.pool(mine.spec.pool)
         hosts = await self._api.hosts()
         key = await self._api.key(self._namespace, pool.spec.heartbeat.network.key_secret_name)
-        wanted = desired.configuration(self._host, pool, hosts, key, datetime.now(UTC))
+        self._find_addresses(pool.spec.heartbeat.network.interfaces, mine.status.address)
+        wanted = desired.configuration(self._host, pool, hosts, key, datetime.now(UTC), self._addresses)
         if isinstance(wanted, desired.Unready):
             self._problem = wanted.why
             self._say("configuration", wanted.why)
@@ -75,6 +77,22 @@ class Report:
         self._say("configuration", "")
         if _put(wanted.to_json()):
             self._voice.say(f"pool {wanted.pool}: {len(wanted.members)} members, {'enabled' if wanted.enabled else wanted.disabled_reason}")
+
+    def _find_addresses(self, interfaces: Sequence[str], internal: str | None) -> None:
+        """The own addresses may change while the host lives; the others read them on the HAHost."""
+        if internal is None:
+            return
+        try:
+            found = addresses.own(interfaces, internal) if interfaces else (internal,)
+        except (OSError, ValueError) as error:
+            self._say(
+                "addresses", f"this host's addresses cannot be found: {error}; it goes on with {', '.join(self._addresses) or 'none'}"
+            )
+            return
+        self._say("addresses", "")
+        if found != self._addresses:
+            self._addresses = found
+            self._ear.changed.set()
 
     async def _write(self) -> None:
         failures = 0
@@ -102,8 +120,7 @@ class Report:
             )
 
     def _agent(self) -> dict[str, Any]:
-        heard = self._ear.state
-        agent = dict(heard.get("agent") or {"state": "Starting", "message": ""})
+        agent = dict(self._ear.state.get("agent") or {"state": "Starting", "message": ""})
         if not self._ear.connected:
             agent["message"] = "pulse does not answer"
         elif self._problem and not agent.get("armed"):
@@ -112,9 +129,7 @@ class Report:
         agent["reportedAt"] = datetime.now(UTC)
         for certificate in agent.get("certificates", []):
             certificate["issuedAt"] = certificate["issuedAt"] or datetime.now(UTC)
-        _ARMED.set(bool(agent.get("armed")))
-        for reason, count in heard.get("drops", {}).items():
-            _DROPPED.labels(reason).set(count)
+        agent["addresses"] = list(self._addresses)
         return AgentReport.model_validate(agent).to_json()
 
     def _say(self, subject: str, sentence: str) -> None:

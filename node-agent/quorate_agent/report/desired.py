@@ -22,8 +22,13 @@ class Unready:
     why: str
 
 
-def configuration(host: str, pool: HAPool, hosts: Sequence[HAHost], key: bytes | None, now: datetime) -> wire.PulseConfig | Unready:
-    """The configuration of this host's pulse at that wall-clock time (which only matters for `pausedUntil`)."""
+def configuration(
+    host: str, pool: HAPool, hosts: Sequence[HAHost], key: bytes | None, now: datetime, own: Sequence[str] = ()
+) -> wire.PulseConfig | Unready:
+    """The configuration of this host's pulse at that wall-clock time (which only matters for `pausedUntil`).
+
+    `own` are this host's addresses on the pool's interfaces, in their order; "" where it has none.
+    """
     spec, name = pool.spec, pool.metadata.name
     if not pool.metadata.uid:
         return Unready(f"HAPool {name}: it has no uid")
@@ -31,8 +36,18 @@ def configuration(host: str, pool: HAPool, hosts: Sequence[HAHost], key: bytes |
     if key is None or len(key) < _SHORTEST_KEY_BYTES:
         have = "it is missing" if key is None else f"its field `key` has {len(key)} bytes"
         return Unready(f"Secret {network.key_secret_name}: {have}; at least {_SHORTEST_KEY_BYTES} bytes are needed to sign packets")
+    if network.interfaces and not any(own):
+        return Unready(
+            f"HAPool {name}: spec.heartbeat.network.interfaces: host {host} has no address on any of {', '.join(network.interfaces)}"
+        )
     members = tuple(
-        wire.MemberAddress(h.metadata.name, h.status.slot, h.status.address, h.status.phase in (HostPhase.MAINTENANCE, HostPhase.EXCLUDED))
+        wire.MemberAddress(
+            h.metadata.name,
+            h.status.slot,
+            _addresses(h, h.status.address, own if h.metadata.name == host else None, len(network.interfaces)),
+            h.status.phase in (HostPhase.MAINTENANCE, HostPhase.EXCLUDED),
+            h.spec.weight,
+        )
         for h in sorted(hosts, key=lambda h: h.metadata.name)
         if h.spec.pool == name and h.status.slot is not None and h.status.address
     )
@@ -49,16 +64,25 @@ def configuration(host: str, pool: HAPool, hosts: Sequence[HAHost], key: bytes |
         licence_seconds=timing.licence_seconds,
         watchdog_seconds=timing.watchdog_seconds,
         watchdog_device=spec.watchdog.device,
-        disk=storage.device_path or CLAIM_DEVICE,
+        disks=(storage.device_path or CLAIM_DEVICE, *storage.additional_device_paths),
         port=network.port,
         key=key,
         members=members,
+        interfaces=tuple(network.interfaces),
     )
     try:
         config.core()
     except wire.BadMessage as error:
         return Unready(f"HAPool {name}: {error}")
     return config
+
+
+def _addresses(host: HAHost, internal: str, own: Sequence[str] | None, paths: int) -> tuple[str, ...]:
+    """A host's address on each path. Where the pool names no interfaces, and until a host has reported addresses: its Node's InternalIP."""
+    reported = own if own is not None else host.status.agent.addresses if host.status.agent is not None else ()
+    if paths == 0 or not any(reported):
+        return (internal,)
+    return (*reported[:paths], *[""] * (paths - len(reported)))
 
 
 def _wish(pool: HAPool, now: datetime) -> tuple[bool, str]:

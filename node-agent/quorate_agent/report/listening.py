@@ -11,7 +11,8 @@ _RETRY_SECONDS = 1.0
 
 
 class Ear:
-    """`state` is pulse's last message; `changed` is set with each new one; `connected` says whether pulse is there."""
+    """`state` is pulse's last message; `changed` is set when what it says of the host is new, not with each new number; `connected` says
+    whether pulse is there."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -35,6 +36,7 @@ class Ear:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(link, self._path)
         while data := await loop.sock_recv(link, wire.MAX_MESSAGE_BYTES):
-            self.state = wire.parse(data, "message from pulse")
-            self.connected = True
-            self.changed.set()
+            fresh = wire.parse(data, "message from pulse")
+            if not self.connected or fresh.get("agent") != self.state.get("agent"):
+                self.changed.set()
+            self.state, self.connected = fresh, True

@@ -1,0 +1,73 @@
+"""All heartbeat disks of the pool, one worker each, as one: asks those that are idle, hands over a cycle once `quorate_core.disks` has it.
+
+The rule is the core's; here are only the threads and the orders. While a licence runs the list of disks stays what it was when it began:
+the caller sees to that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from quorate_agent.pulse.disk import Disk, Order
+from quorate_core import disks
+from quorate_core.heart import StartCycle
+from quorate_core.licence import Cycle
+
+
+class Storage:
+    """The workers and the state of the cycle under way."""
+
+    def __init__(self) -> None:
+        self._workers: list[Disk] = []
+        self._state = disks.Disks()
+        self._order: Order | None = None
+        self._may_begin: tuple[int, ...] = ()
+
+    def order(self, paths: Sequence[str], pool_id: bytes, issued_at: float, what: StartCycle) -> None:
+        """Ask all idle disks for that cycle; returns at once."""
+        self._use(paths)
+        self._order = Order(pool_id, what.number, issued_at, what.slot, what.block, what.header, what.last_slot)
+        self._may_begin = what.blank_disks
+        outcome = disks.begin(self._state, what.number, what.slot, what.block)
+        self._state = outcome.disks
+        self._give(outcome.orders)
+
+    def results(self) -> list[Cycle]:
+        """The whole cycles that have been decided since the last call."""
+        found = []
+        for index, worker in enumerate(self._workers):
+            for cycle in worker.results():
+                outcome = disks.answered(self._state, index, cycle)
+                self._state = outcome.disks
+                self._give(outcome.orders)
+                if outcome.cycle is not None:
+                    found.append(outcome.cycle)
+        return found
+
+    def sources(self) -> list[Disk]:
+        """For select."""
+        return self._workers
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with single disks; "" where there is one disk only, whose problems the cycle itself tells."""
+        if len(self._workers) < 2:
+            return ""
+        hanging = {i: "it has not answered yet" for i in self._state.busy if self._state.done}
+        found = {self._workers[i].path: why for i, why in sorted({**hanging, **self._state.problems}.items())}
+        return "; ".join(why if path in why else f"heartbeat disk {path}: {why}" for path, why in found.items())
+
+    def _use(self, paths: Sequence[str]) -> None:
+        if [worker.path for worker in self._workers] == list(paths):
+            return
+        kept = {worker.path: (index, worker) for index, worker in enumerate(self._workers) if worker.path in paths}
+        for worker in self._workers:
+            if worker.path not in paths:
+                worker.retire()
+        self._workers = [kept[path][1] if path in kept else Disk(path) for path in paths]
+        busy = frozenset(i for i, path in enumerate(paths) if path in kept and kept[path][0] in self._state.busy)
+        self._state = replace(disks.Disks(len(paths)), busy=busy)
+
+    def _give(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            assert self._order is not None  # disks are asked for nothing before the first order
+            self._workers[index].order(self._order if index in self._may_begin else replace(self._order, header=None))
