@@ -48,7 +48,7 @@ class Rack:
         self._lock = threading.RLock()
         self.resets: list[tuple[float, str]] = []
         self.watchdog = watchdog.Watchdog(procs.run.name, procs.run.folder / "watchdog", self._reset, self._power_on_due)
-        self.stopper = stopper.Stopper(procs.run.name, procs.run.folder / "stopper", self._stop_vms)
+        self.stopper = stopper.Stopper(procs.run.name, procs.run.folder / "stopper", self._stop_or_resume)
         self.cables = cables.Cables(procs.run.name, procs.run.folder, GATEWAY)
         if self.isolated:
             self._start_switch(api_port)
@@ -86,11 +86,13 @@ class Rack:
                 if self.reboot_after_seconds is not None:
                     self._due[name] = time.monotonic() + self.reboot_after_seconds
 
-    def _stop_vms(self, name: str) -> str:
-        """What the agent of a host hears when it asks for that (called in the stopper's thread)."""
+    def _stop_or_resume(self, name: str, asked: str) -> str:
+        """What the agent of a host hears when it asks that (called in the stopper's thread)."""
         host = self.hosts.get(name)
         if host is None:
             return f"doubt {name} is no host of this pool"
+        if asked == "resume":
+            return stopper.resume(lambda: host.pids("standin"))
         return stopper.stop_vms(lambda: host.pids("standin"), lambda: host.pids(str(guests.LAUNCHER)))
 
     def _power_on_due(self) -> None:
@@ -265,7 +267,10 @@ class Host:
         pid, port = self.init_pid(), f"v{self.index}"
         with contextlib.suppress(Problem):
             self.rack.ip(f"link del {port}")  # the kernel takes its time to clear away the network of the boot before
-        self.rack.ip(f"link add {port} type veth peer name eth0 netns {pid}", f"link set {port} master br0", f"link set {port} up")
+        card = f"02:00:0a:d5:00:{self.index + 1:02x}"  # the same at every boot: the others remember it
+        self.rack.ip(
+            f"link add {port} type veth peer name eth0 address {card} netns {pid}", f"link set {port} master br0", f"link set {port} up"
+        )
         self.rack.ip("link set lo up", f"addr add {self.address}/16 dev eth0", "link set eth0 up", pid=pid)
         self.rack.cables.plug_in(self.name, pid)
 

@@ -2,7 +2,7 @@
 
 On a real host the agent does this itself, to KubeVirt's cgroups and the kubelet. Here a socket outside of the hosts does, for all of
 them; which one asks is told by the kernel, so none can stop another's VMs. One request a connection: `stop` -> `left N`, or
-`doubt WHY` where it cannot be told. `left 0` is said only of what was looked at: it lets the VMs start elsewhere.
+`doubt WHY` where it cannot be told; `resume` -> `resumed`. `left 0` is said only of what was looked at: it lets VMs start elsewhere.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ _DIES_WITHIN_SECONDS = 0.3
 
 
 class Stopper:
-    """Serves the socket in a thread that lives as long as the pool; calls `stop_vms(host)` in it for the answer."""
+    """Serves the socket in a thread that lives as long as the pool; calls `answer(host, question)` in it."""
 
-    def __init__(self, run: str, path: Path, stop_vms: Callable[[str], str]) -> None:
+    def __init__(self, run: str, path: Path, answer: Callable[[str, str], str]) -> None:
         self.path = path
         self._run = run
-        self._stop_vms = stop_vms
+        self._answer = answer
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(64)
@@ -55,14 +55,14 @@ class Stopper:
                 connection, _ = self._listener.accept()
                 with connection:
                     connection.settimeout(1)
-                    connection.sendall(f"{self._answer(connection)}\n".encode())
+                    connection.sendall(f"{self._answer_to(connection)}\n".encode())
 
-    def _answer(self, connection: socket.socket) -> str:
+    def _answer_to(self, connection: socket.socket) -> str:
         asked = connection.recv(64)
         host = watchdog.host_of(connection, self._run)
         if host is None:
             return "doubt no host of this pool asks"
-        return self._stop_vms(host) if asked == b"stop\n" else f"doubt {asked!r} is no question"
+        return self._answer(host, asked.decode().strip()) if asked in (b"stop\n", b"resume\n") else f"doubt {asked!r} is no question"
 
 
 def stop_vms(starters: Callable[[], list[int]], guests: Callable[[], list[int]]) -> str:
@@ -83,6 +83,12 @@ def stop_vms(starters: Callable[[], list[int]], guests: Callable[[], list[int]])
         if not left or time.monotonic() >= end:
             return f"left {left}"
         time.sleep(0.02)
+
+
+def resume(starters: Callable[[], list[int]]) -> str:
+    """Let what starts VMs go on: the host has lost its VMs, but not its place in the pool."""
+    _send(starters(), signal.SIGCONT)
+    return "resumed"
 
 
 def _frozen(pid: int) -> bool:

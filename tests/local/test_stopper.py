@@ -60,6 +60,8 @@ def test_what_starts_vms_is_frozen_and_every_vm_is_killed(machine: Machine) -> N
     assert [v for v in vms if lives(v)] == []
     assert Path(f"/proc/{kubelet}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     assert stopper.stop_vms(lambda: [kubelet], list) == "left 0"
+    assert stopper.resume(lambda: [kubelet]) == "resumed"
+    assert Path(f"/proc/{kubelet}/stat").read_text().rpartition(")")[2].split()[0] != "T"
 
 
 def test_a_vm_that_does_not_die_is_counted(machine: Machine) -> None:
@@ -82,7 +84,7 @@ def test_a_starter_that_has_just_died_counts_as_one_that_may_come_back(machine: 
 
 @pytest.fixture
 def asked() -> list[str]:
-    """Hosts whose VMs were stopped."""
+    """Hosts and what they asked."""
     return []
 
 
@@ -90,11 +92,11 @@ def asked() -> list[str]:
 def ask(tmp_path: Path, asked: list[str]) -> Iterator[Callable[[str, str], str]]:
     """Ask as a process that carries a mark."""
 
-    def stop_vms(host: str) -> str:
-        asked.append(host)
+    def answer(host: str, question: str) -> str:
+        asked.append(f"{host} {question}")
         return "left 3"
 
-    served = stopper.Stopper("run", tmp_path / "stopper", stop_vms)
+    served = stopper.Stopper("run", tmp_path / "stopper", answer)
     served.start()
 
     def question(mark: str, text: str) -> str:
@@ -108,10 +110,10 @@ def ask(tmp_path: Path, asked: list[str]) -> Iterator[Callable[[str, str], str]]
 
 def test_a_host_stops_its_own_vms_and_no_others(ask: Callable[[str, str], str], asked: list[str]) -> None:
     assert ask("run.h1", "stop\n") == "left 3"
-    assert asked == ["h1"]
+    assert asked == ["h1 stop"]
     assert ask("another.h1", "stop\n").startswith("doubt ")
     assert ask("run.h1", "stopp\n").startswith("doubt ")
-    assert asked == ["h1"]
+    assert asked == ["h1 stop"]
 
 
 def test_somebody_who_connects_and_says_nothing_does_not_keep_the_others_waiting_for_ever(
