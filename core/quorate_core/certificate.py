@@ -24,7 +24,8 @@ from quorate_core.timing import TimingValues
 @dataclass(frozen=True, slots=True)
 class Watch:
     """One incarnation under observation. `since` is when the read completed that first showed its last change, `stopped_at` when one
-    completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage."""
+    completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage.
+    `sequence` is the highest that was seen of it: a block with a lower one is an old write that landed late, and says nothing."""
 
     incarnation: int
     since: float
@@ -32,6 +33,7 @@ class Watch:
     timing: TimingValues
     block: bytes
     required: int = 0
+    sequence: int = 0
     stopped_at: float | None = None
 
     @property
@@ -47,6 +49,8 @@ def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, 
         replaces = watch is None or not watch.armed
         if watch is not None and seen.statement.incarnation == watch.incarnation:
             changed = block != watch.block or after_gap
+            if seen.statement.sequence < watch.sequence:
+                return replace(watch, since=at if changed else watch.since, block=block)
             return replace(
                 watch,
                 since=at if changed else watch.since,
@@ -54,10 +58,20 @@ def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, 
                 timing=seen.timing,
                 block=block,
                 required=seen.required,
+                sequence=seen.statement.sequence,
                 stopped_at=_stopped_at(watch.stopped_at, seen, at),
             )
         if replaces:
-            return Watch(seen.statement.incarnation, at, _is_armed(seen), seen.timing, block, seen.required, _stopped_at(None, seen, at))
+            return Watch(
+                seen.statement.incarnation,
+                at,
+                _is_armed(seen),
+                seen.timing,
+                block,
+                seen.required,
+                seen.statement.sequence,
+                _stopped_at(None, seen, at),
+            )
     if watch is None:
         return None
     # A block that is unreadable is no sign of life while it stays the same; while it changes, somebody is writing: count again.

@@ -11,6 +11,7 @@ from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, GiveDeadline, Heart, Pending, ReleaseKeeper, Say
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
 from quorate_core.statement import Malformed, Phase
+from quorate_core.timing import DRAIN_SECONDS
 
 _NEXT_LIFE_GAP = 1_000_000
 """Packets carry higher numbers than the last slot that was written; the next life, or the next pulse, starts above all of them."""
@@ -26,7 +27,10 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
         return heart, ()
     if heart.phase is Phase.FENCING:
         return _stopped_said(heart, member, cycle, pending), ()
-    heart = judgement.doubt_records(heart, now, cycle)
+    heart = judgement.doubt_records(heart, cycle)
+    if cycle.error and cycle.written is not None:
+        # It may still land, and unsay what stands in the slot by then.
+        heart = replace(heart, settled_at=max(heart.settled_at, now + DRAIN_SECONDS))
     if cycle.error:
         problem = heart.disk_problem and cycle.error
         return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=False), ()
@@ -155,8 +159,8 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
         evictions=_carried(mine),
         evicted=heart.evicted | set(mine.evictions),
         required=mine.required,
-        # A write of the pulse before may still be on its way, without a record that stands there now.
-        records_count_from=now + mine.timing.drain_seconds,
+        # A write of the pulse before may still be on its way.
+        settled_at=now + DRAIN_SECONDS,
         # It may have said that it had no storage, and nobody remembers.
         blind_since=now,
         phase=Phase.DISARMED if disarmed else Phase.ARMED,
@@ -170,8 +174,9 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
 def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pending) -> tuple[Heart, tuple[Action, ...]]:
     if heart.deadline is None:
         return heart, ()
-    if heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED:
-        # Everybody can now read that this host is disarmed, so nobody will certify it: the keeper may go without a licence.
+    if heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and pending.issued_at >= heart.settled_at:
+        # Everybody can now read that this host is disarmed, and no old write will say otherwise, so nobody will certify it: the keeper may
+        # go without a licence.
         return heart, (release(heart),)
     deadline = max(heart.deadline, proof.deadline(config.timing.licence_seconds))
     confirmed = heart.confirmed or (pending.phase is Phase.ARMED and heart.phase is Phase.ARMED)

@@ -50,8 +50,9 @@ class Heart:
     `dead_on_disk` are those of `dead` whose certificate was read on the disk. `evicted`: all (slot, incarnation) that anybody was seen to
     evict; `evictions` this host's own records. `intent` is the set that it proposes to live on, on the disk since `intent_at`.
     `required`: whose answers it needs to live without storage. `blind_since`: when it last said that it has none, until it has watched the
-    disk again. Before `barred_until` it evicts nobody and certifies no silence. `vms_left`: by the last count after it began to fence.
-    `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for; 0 without one.
+    disk again. By `settled_at` every write of its own that failed, or of the pulse before this one, has landed or never will. Before
+    `barred_until` it evicts nobody and certifies no silence. `vms_left`: by the last count after it
+    began to fence. `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for; 0 without one.
     """
 
     host: str
@@ -83,7 +84,7 @@ class Heart:
     storageless: bool = False
     blind_since: float | None = None
     barred_until: float = 0.0
-    records_count_from: float = 0.0
+    settled_at: float = 0.0
     vms_left: int | None = None
     asked_stop_at: float | None = None
     stopped_said: bool = False

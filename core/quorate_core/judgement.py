@@ -28,21 +28,19 @@ def judge(
     """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
     heart = _forget(heart, config, member, back)
-    heart = _keep_records(heart, config, member, cycle, slots, written)
+    heart = _keep_records(heart, config, member, cycle, written)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
         return replace(heart, intent=0, intent_at=None, undecided=""), ()
     heart, certified = _certify(heart, config, member, cycle, slots, back)
-    heart, evicted = _decide(heart, config, member, cycle, slots, written)
+    heart, evicted = _decide(heart, config, member, cycle, written)
     return heart, (*certified, *evicted)
 
 
-def doubt_records(heart: Heart, now: float, cycle: Cycle) -> Heart:
-    """This host's eviction records when a cycle has ended. A write that failed may still land, without what stands in the slot by then."""
+def doubt_records(heart: Heart, cycle: Cycle) -> Heart:
+    """This host's eviction records when a cycle has ended, whatever it proved."""
     if cycle.written is None or not heart.evictions:
         return heart
-    landed_at = now + max(record.timing.drain_seconds for record in heart.evictions) if cycle.error else 0.0
-    records = tuple(eviction.doubt(record, cycle) for record in heart.evictions)
-    return replace(heart, evictions=records, records_count_from=max(heart.records_count_from, landed_at))
+    return replace(heart, evictions=tuple(eviction.doubt(record, cycle) for record in heart.evictions))
 
 
 def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: set[int]) -> Heart:
@@ -58,11 +56,9 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
     )
 
 
-def _keep_records(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], written: Slot
-) -> Heart:
+def _keep_records(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> Heart:
     """This host's eviction records after the cycle, with those of others that it now adopts."""
-    records = [eviction.confirm(eviction.observe(r, slots.get(r.slot)), written, cycle, heart.records_count_from) for r in heart.evictions]
+    records = [eviction.confirm(eviction.observe(r, _slot_of(heart, r.slot)), written, cycle, heart.settled_at) for r in heart.evictions]
     if _takes_part(heart) and heart.blind_since is None:
         mine = {(r.slot, r.incarnation) for r in records}
         for index, incarnation in sorted(heart.evicted - mine):
@@ -136,9 +132,7 @@ def _last_sign(peer: membership.Peer, incarnation: int) -> float | None:
     return max(signs, default=None)
 
 
-def _decide(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], written: Slot
-) -> tuple[Heart, tuple[Action, ...]]:
+def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> tuple[Heart, tuple[Action, ...]]:
     """The intent of this host after the cycle, and the evictions that follow from it."""
     if not _takes_part(heart):
         return replace(heart, intent=0, intent_at=None, undecided=""), ()
@@ -192,6 +186,11 @@ def _evict(heart: Heart, config: pool.PoolConfig, choice: partition.Choice, seat
         next_cycle_at=0.0,
     )
     return heart, (Say(f"{heart.host}: evicts {lost}; {_hosts(config, choice.intent)} live on", loud=True),)
+
+
+def _slot_of(heart: Heart, index: int) -> Slot | None:
+    """The newest slot of that host, as far as it was not certified dead."""
+    return heart.peers.get(index, membership.Peer()).slot
 
 
 def _takes_part(heart: Heart) -> bool:

@@ -83,6 +83,8 @@ def after_read(peer: Peer, seen: Slot | None, block: bytes, cycle: Cycle, *, aft
         # The first sight of a slot is no life sign, unless the block had been read before and was something else.
         return replace(peer, block=block, slot=seen, changed_at=cycle.completed_at if peer.block else None, watch=watch)
     was, now = peer.slot.statement, seen.statement
+    if was.incarnation == now.incarnation and now.sequence < was.sequence:
+        return replace(peer, block=block, watch=watch)  # an old write that landed late: no sign of life, and nothing that still holds
     moved = (was.incarnation, was.sequence) != (now.incarnation, now.sequence)
     return replace(peer, block=block, slot=seen, changed_at=cycle.completed_at if moved else peer.changed_at, watch=watch)
 

@@ -121,3 +121,13 @@ def test_nothing_but_the_word_of_a_fenced_host_without_vms_shortens_the_wait(cha
     fenced = replace(VICTIM, statement=replace(SAID, phase=Phase.FENCING, sequence=101), stopped=True)
     seen = replace(fenced, **changed)  # type: ignore[arg-type]
     assert certificate.confirmed(watched(seen, slot.encode(seen)), 1, read(1000)) is None
+
+
+def test_an_old_write_that_lands_late_starts_the_count_again_and_unsays_nothing() -> None:
+    """Row 10: a block from before it was armed, or from before it was disarmed."""
+    joining = replace(VICTIM, statement=replace(SAID, phase=Phase.JOINING, sequence=90), watchdog_armed=False)
+    watch = watched(joining, slot.encode(joining), watched(), at=30)
+    assert (watch.armed, watch.since) == (True, 30.5)
+    disarmed = replace(VICTIM, statement=replace(SAID, phase=Phase.DISARMED, sequence=120), watchdog_armed=False)
+    watch = watched(VICTIM, BLOCK, watched(disarmed, slot.encode(disarmed), watched(), at=30), at=32)
+    assert not watch.armed
