@@ -34,9 +34,7 @@ def test_three_hosts_arm_and_a_killed_one_is_certified_after_r_s_and_joins_again
 
     victim.kill()
     died = time.monotonic()
-    (victim.folder / "marker.json").unlink()
-    victim.boot_id_file.write_text("11111111-2222-4333-8444-555555555555")
-    victim.dog._due = None  # a reset machine's watchdog does not run
+    victim.reborn()
     victim.start()
 
     for machine in (first, third):
