@@ -33,14 +33,18 @@ Namespace = Annotated[str, typer.Option("-n", "--namespace", help="Namespace of 
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="All namespaces (always so: a pool knows none).")]
 Form = Annotated[render.Output, typer.Option("-o", "--output", help="Form of the answer.")]
 Failures = Annotated[int | None, typer.Option(min=0, help="Ask for this many host failures instead of the pool's wish.")]
+Think = Annotated[float, typer.Option(min=0.0, max=3600.0, help="Seconds to close each bracket; what is not proven by then counts as no.")]
 
 
 @app.command()
 def plan(
     more: Annotated[list[Path] | None, typer.Argument(metavar="[PROBLEM]...", help="Further planning problems.")] = None,
     problem: Annotated[list[Path] | None, typer.Option(help="A bare planning problem (JSON), instead of a pool.")] = None,
-    think: Annotated[float, typer.Option(min=0.0, max=3600.0, help="Seconds to close the bracket of each problem.")] = 2.0,
+    think: Think = 2.0,
     certificate: Annotated[Path | None, typer.Option(help="Write the proof of one problem's answer to this file, for `verify`.")] = None,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Also say which one migration, number or unprotected VM helps most; as many seconds again.")
+    ] = False,
     files: Files = None,
     failures: Failures = None,
     pool: PoolName = None,
@@ -51,10 +55,14 @@ def plan(
 ) -> None:
     """How many host failures are covered, and where each VM restarts. Several problems give a list."""
     if problem:
-        raise typer.Exit(offline.plan_problems([*problem, *(more or ())], failures, output, think_seconds=think, certificate=certificate))
+        paths = [*problem, *(more or ())]
+        raise typer.Exit(offline.plan_problems(paths, failures, output, think_seconds=think, certificate=certificate, with_advice=advise))
     if more:
         raise BadInput("plan", str(more[0]), "give files with -f, or planning problems with --problem")
-    raise typer.Exit(offline.plan_pools(Source(tuple(files or ()), kubeconfig, context, pool), failures, output))
+    if certificate is not None:
+        raise BadInput("--certificate", str(certificate), "needs a planning problem (--problem), which `verify` reads too")
+    where = Source(tuple(files or ()), kubeconfig, context, pool)
+    raise typer.Exit(offline.plan_pools(where, failures, output, think_seconds=think, with_advice=advise))
 
 
 @app.command()
@@ -75,8 +83,10 @@ def what_if(
     move_vm: Annotated[list[str] | None, typer.Option(help="namespace/vm=HOST.")] = None,
     remove_vm: Annotated[list[str] | None, typer.Option(help="namespace/vm.")] = None,
     add_vm: Annotated[
-        list[str] | None, typer.Option(metavar="SIZE", help="One more protected VM that requests so much, such as 16Gi.")
+        list[str] | None,
+        typer.Option(metavar="SIZE", help="One more protected VM that requests so much, such as 16Gi; also says how many fit."),
     ] = None,
+    think: Think = 2.0,
     failures: Failures = None,
     pool: PoolName = None,
     kubeconfig: Kubeconfig = None,
@@ -93,15 +103,16 @@ def what_if(
         *changes.removals((), remove_vm or ()),
         *changes.additions(add_vm or ()),
     ]
-    raise typer.Exit(offline.what_if(Source(tuple(files or ()), kubeconfig, context, pool), wished, failures, output))
+    where = Source(tuple(files or ()), kubeconfig, context, pool)
+    raise typer.Exit(offline.what_if(where, wished, failures, output, think_seconds=think))
 
 
 @app.command()
-def check(files: Files = None, pool: PoolName = None, output: Form = render.Output.TABLE) -> None:
+def check(files: Files = None, pool: PoolName = None, think: Think = 2.0, output: Form = render.Output.TABLE) -> None:
     """For pipelines: does the plan hold once everything in these files runs? Exit code 0 yes, 1 no, 2 bad input."""
     if not files:
         raise BadInput("check", "-f", "at least one file is needed, such as a dump of the cluster and the change")
-    raise typer.Exit(offline.check(Source(tuple(files), pool=pool), output))
+    raise typer.Exit(offline.check(Source(tuple(files), pool=pool), output, think_seconds=think))
 
 
 @app.command()

@@ -6,6 +6,7 @@ from quorate_controller.memory import quantity_bytes
 from quorate_controller.observe import BadInput
 from quorate_core.facts import Protection, Snapshot, Vm
 from quorate_planner import AddVm, Change, GrowVm, MoveVm, RemoveVm, SetProtection, WithoutHost
+from quorate_planner.problem import MEMORY_LIMIT_BYTES
 
 
 def protections(values: Sequence[str]) -> list[Change]:
@@ -27,7 +28,7 @@ def protections(values: Sequence[str]) -> list[Change]:
 def sizes(values: Sequence[str]) -> list[Change]:
     """`namespace/vm=SIZE`: what its launcher pod would request."""
     pairs = (_pair("--grow-vm", value, "namespace/vm=16Gi") for value in values)
-    return [GrowVm(key, quantity_bytes(size, "--grow-vm", key)) for key, size in pairs]
+    return [GrowVm(key, _size(size, "--grow-vm", key)) for key, size in pairs]
 
 
 def moves(values: Sequence[str]) -> list[Change]:
@@ -39,7 +40,7 @@ def additions(values: Sequence[str]) -> list[Change]:
     """`SIZE`: one more protected VM of that size, which waits to be placed."""
     found: list[Change] = []
     for number, size in enumerate(values, start=1):
-        size_bytes = quantity_bytes(size, "--add-vm", size)
+        size_bytes = _size(size, "--add-vm", size)
         found.append(AddVm(Vm(f"what-if/new-{number}", size_bytes, protection=Protection.PROTECTED)))
     return found
 
@@ -53,6 +54,13 @@ def waiting(snapshot: Snapshot) -> list[Vm]:
     """VMs without a guarantee that should run and have no host: they take memory wherever they start. Largest first."""
     vms = [vm for vm in snapshot.vms if vm.should_run and vm.host is None and vm.protection is not Protection.PROTECTED]
     return sorted(vms, key=lambda vm: (-vm.size_bytes, vm.key))
+
+
+def _size(text: str, option: str, what: str) -> int:
+    size_bytes = quantity_bytes(text, option, what)
+    if not 0 < size_bytes < MEMORY_LIMIT_BYTES:
+        raise BadInput(option, what, f"{text} is not the memory of a VM: more than nothing and less than 4 EiB is")
+    return size_bytes
 
 
 def _pair(option: str, value: str, form: str) -> tuple[str, str]:

@@ -23,19 +23,27 @@ from quorate_planner import (
     objections,
     plan,
     plan_json,
+    problem_of,
     sharpen,
     start_hosts,
 )
+from quorate_planner.advise import Advice, advice_json, advise
+from quorate_planner.fitting import Fitting, fitting_json, how_many_more
 
 
 def plan_problems(
-    paths: Sequence[Path], failures: int | None, output: render.Output, *, think_seconds: float, certificate: Path | None
+    paths: Sequence[Path],
+    failures: int | None,
+    output: render.Output,
+    *,
+    think_seconds: float,
+    certificate: Path | None,
+    with_advice: bool = False,
 ) -> int:
     """Plan bare planning problems, each within `think_seconds`. Exit code 0: an answer was found, whatever it is."""
     if certificate is not None and len(paths) > 1:
         raise BadInput("--certificate", str(certificate), "needs exactly one --problem")
-    documents = []
-    plans = []
+    answers = []
     for path, text in source.read_bytes(paths):
         try:
             problem = load(text)
@@ -43,13 +51,29 @@ def plan_problems(
         except ValueError as error:
             raise BadInput(str(path), "", str(error)) from None
         began = time.perf_counter()
-        found = sharpen(problem, Budget.of(time.perf_counter, think_seconds))
-        documents.append(plan_json(found.plan, time.perf_counter() - began))
-        plans.append(found.plan)
+        found = sharpen(problem, _budget(think_seconds))
+        elapsed_seconds = time.perf_counter() - began
+        advice = advise(problem, found.plan, _budget(think_seconds)) if with_advice else None
+        answers.append((found.plan, elapsed_seconds, advice))
         if certificate is not None:
             _write_certificate(found, certificate)
-    _print_plans(plans, documents, output)
+    _print_plans(answers, output)
     return 0
+
+
+def _budget(seconds: float) -> Budget:
+    return Budget.of(time.perf_counter, seconds)
+
+
+def narrowed(snapshot: Snapshot, failures: int | None, think_seconds: float) -> Plan:
+    """The plan of a pool: as it is kept now, and within the time as sharp as new zones would make it."""
+    quick = plan(snapshot, tolerate=failures)
+    if quick.exact or think_seconds <= 0:
+        return quick
+    sharp = sharpen(problem_of(snapshot, tolerate=failures), _budget(think_seconds)).plan
+    upper, witness = (sharp.upper, sharp.witness) if sharp.upper < quick.upper else (quick.upper, quick.witness)
+    better = sharp if (sharp.waiting_placed, sharp.lower) > (quick.waiting_placed, quick.lower) else quick
+    return replace(better, upper=upper, witness=witness, exact=better.exact or (better.waiting_placed and better.lower == upper))
 
 
 def verify(problem: Path, certificate: Path) -> int:
@@ -72,34 +96,41 @@ def _write_certificate(found: Sharp, path: Path) -> None:
         raise BadInput("--certificate", str(path), error.strerror or "cannot be written") from None
 
 
-def plan_pools(where: source.Source, failures: int | None, output: render.Output) -> int:
+def plan_pools(
+    where: source.Source, failures: int | None, output: render.Output, *, think_seconds: float, with_advice: bool = False
+) -> int:
     """Plan every pool, or the named one."""
-    plans, documents = [], []
+    answers = []
     for snapshot in where.snapshots():
         began = time.perf_counter()
-        found = plan(snapshot, tolerate=failures)
-        documents.append(plan_json(found, time.perf_counter() - began))
-        plans.append(found)
+        found = narrowed(snapshot, failures, think_seconds)
+        elapsed_seconds = time.perf_counter() - began
+        advice = None
+        if with_advice:
+            closed = frozenset(host.name for host in snapshot.hosts if not host.accepts_vms)
+            advice = advise(problem_of(snapshot, tolerate=failures), found, _budget(think_seconds), closed)
+        answers.append((found, elapsed_seconds, advice))
         if output is render.Output.TABLE:
             _remark(snapshot)
-    _print_plans(plans, documents, output)
+    _print_plans(answers, output)
     return 0
 
 
-def what_if(where: source.Source, wished: Sequence[Change], failures: int | None, output: render.Output) -> int:
+def what_if(where: source.Source, wished: Sequence[Change], failures: int | None, output: render.Output, *, think_seconds: float) -> int:
     """Before and after any number of changes. Exit code 0 if a plan exists after them, 1 if not."""
     snapshots = where.snapshots()
     if len(snapshots) > 1:
         raise BadInput("input", "--pool", f"there are pools {', '.join(s.pool.name for s in snapshots)}; name one")
     (snapshot,) = snapshots
-    before = plan(snapshot, tolerate=failures)
     changed = snapshot
     for change in wished:
         changed = apply(changed, change)
     began = time.perf_counter()
-    after = plan(changed, tolerate=failures)
+    after = narrowed(changed, failures, think_seconds)
     document = plan_json(after, time.perf_counter() - began)
+    fits = _fits(snapshot, wished, after.host_failures_to_tolerate, think_seconds)
     if output is render.Output.TABLE:
+        before = narrowed(snapshot, failures, think_seconds)
         rows = [
             ("hosts", before.hosts, after.hosts),
             ("protected VMs", before.protected_vms, after.protected_vms),
@@ -108,19 +139,35 @@ def what_if(where: source.Source, wished: Sequence[Change], failures: int | None
             ("at most tolerated", render.most(before), render.most(after)),
         ]
         render.table("", (f"POOL {snapshot.pool.name}", "NOW", "THEN"), rows)
-        if after.witness is not None:
-            render.say(f"why not more: {after.witness.reason}")
+        for line in (*render.plan_lines(after)[1:], *(render.fits(fit, asked) for fit, asked in fits)):
+            render.say(line)
     else:
+        if fits:
+            document["fits"] = [{**fitting_json(fit), "asked": asked} for fit, asked in fits]
         render.data(document, output)
     return 0 if after.plan_exists else 1
 
 
-def check(where: source.Source, output: render.Output) -> int:
+def _fits(snapshot: Snapshot, wished: Sequence[Change], failures: int, think_seconds: float) -> list[tuple[Fitting, int]]:
+    """For each size that is added: how many of it fit beside all other changes, and how many were asked for."""
+    sizes = [change.vm.size_bytes for change in wished if isinstance(change, AddVm)]
+    found = []
+    for size in dict.fromkeys(sizes):
+        others = snapshot
+        for change in wished:
+            if not (isinstance(change, AddVm) and change.vm.size_bytes == size):
+                others = apply(others, change)
+        budget = _budget(think_seconds / len(set(sizes)))
+        found.append((how_many_more(problem_of(others), size, failures, budget), sizes.count(size)))
+    return found
+
+
+def check(where: source.Source, output: render.Output, *, think_seconds: float) -> int:
     """For pipelines: 0 every pool's plan holds once everything in the files runs, 1 it does not, 2 bad input (raised)."""
     answers: list[dict[str, Any]] = []
     for snapshot in where.snapshots():
         started, unplaced = _with_everything_started(snapshot)
-        found = plan(started)
+        found = narrowed(started, None, think_seconds)
         why = [f"{key} fits on no host" for key in unplaced]
         if not found.plan_exists and found.witness is not None:
             why.append(found.witness.reason)
@@ -154,13 +201,16 @@ def _remark(snapshot: Snapshot) -> None:
         render.say(f"note: {remark}")
 
 
-def _print_plans(plans: Sequence[Plan], documents: Sequence[dict[str, Any]], output: render.Output) -> None:
+def _print_plans(answers: Sequence[tuple[Plan, float, Advice | None]], output: render.Output) -> None:
     """One object for one plan, a list for several."""
     if output is not render.Output.TABLE:
-        render.data(documents[0] if len(documents) == 1 else list(documents), output)
+        documents = [
+            plan_json(found, seconds) | ({} if advice is None else {"advice": advice_json(advice)}) for found, seconds, advice in answers
+        ]
+        render.data(documents[0] if len(documents) == 1 else documents, output)
         return
-    for found in plans:
-        for line in render.plan_lines(found):
+    for found, _, advice in answers:
+        for line in render.plan_lines(found) if advice is None else render.advised_lines(advice):
             render.say(line)
-        if len(plans) == 1:
+        if len(answers) == 1:
             render.placements(found)

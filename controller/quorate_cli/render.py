@@ -11,6 +11,8 @@ from rich.table import Table
 
 from quorate_core.facts import Protection, Snapshot
 from quorate_planner import Plan
+from quorate_planner.advise import Advice, amount, sentences, why_not_higher
+from quorate_planner.fitting import Fitting
 
 GIB = 1 << 30
 
@@ -65,9 +67,22 @@ def plan_lines(plan: Plan) -> list[str]:
         f"pool {plan.pool}: {plan.hosts} hosts, {plan.protected_vms} protected VMs; "
         f"{verdict} for {wish} host failure{'' if wish == 1 else 's'}; at most {most(plan)} tolerated"
     ]
-    if plan.witness is not None:
-        lines.append(f"why not more: {plan.witness.reason}")
+    lines.append(f"why not more: {why_not_higher(plan)}")
     return lines
+
+
+def advised_lines(advice: Advice) -> list[str]:
+    """The plan and what would help it, in sentences."""
+    return [plan_lines(advice.plan)[0], *sentences(advice)]
+
+
+def fits(found: Fitting, asked: int) -> str:
+    """How many VMs of one size fit, in a sentence."""
+    size, plural = amount(found.size), "" if found.failures == 1 else "s"
+    if not found.holds_now:
+        return f"of {size} none fits: the plan for {found.failures} failure{plural} does not hold even without"
+    number = str(found.lower) if found.exact else f"at least {found.lower} and at most {found.upper}"
+    return f"of {size} {number} fit with a plan for {found.failures} failure{plural}; asked for {asked}"
 
 
 def placements(plan: Plan) -> None:

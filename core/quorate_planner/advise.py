@@ -95,6 +95,11 @@ def advise(problem: Problem, plan: Plan, budget: Budget, closed: frozenset[str] 
 
 def why_not_higher(plan: Plan) -> str:
     """Why the number is what it is, in a sentence."""
+    few = f"the pool has only {plan.hosts} host{'' if plan.hosts == 1 else 's'}; " if plan.host_failures_to_tolerate > plan.hosts else ""
+    return few + _why(plan)
+
+
+def _why(plan: Plan) -> str:
     if plan.witness is None:
         return "nothing is protected, so no failure can break anything" if not plan.protected_vms else "every host may fail"
     if plan.exact:
