@@ -7,6 +7,8 @@ This module holds data only: it reads nothing, decides nothing, and knows no Kub
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from quorate_core.layout import Layout
+
 
 class Protection(StrEnum):
     """How far Quorate goes for a VM (XenServer: restart, best-effort, unprotected)."""
@@ -119,6 +121,8 @@ class Snapshot:
     vms: tuple[Vm, ...] = ()
     remarks: tuple[str, ...] = field(default=())
     """What could not be read or counted, in words; shown to people, never used to decide in favour of a start."""
+    layout: Layout | None = None
+    """How memory is set aside for restarts, as it was last stored; None where nothing was."""
 
     def __post_init__(self) -> None:
         for kind, names in (("host", [h.name for h in self.hosts]), ("VM", [v.key for v in self.vms])):

@@ -227,5 +227,8 @@ class Say:
 
 Action = Taint | Untaint | DeletePod | DiscardPod | DeleteAttachment | LiftGate | StartVm | Say
 
-Choose = Callable[[Snapshot, Sequence[Vm]], Mapping[str, str | None]]
-"""Where VMs restart on the survivors, in the given order: the planner's rule, handed in because the core knows no planner."""
+Choose = Callable[[Snapshot, Sequence[Vm], Mapping[str, str]], Mapping[str, str | None]]
+"""Where VMs restart on the survivors, in the given order: the planner's rule, handed in because the core knows no planner.
+
+The last argument are hosts that were planned; the rule keeps each where it may.
+"""

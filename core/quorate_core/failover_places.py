@@ -24,15 +24,19 @@ class Places:
         self._sent[restart.vm] = host
 
     def target(self, restart: Restart) -> str | None:
-        """The host chosen before, else the planned one, else where the planner's rule says now; None where it fits nowhere."""
+        """The host chosen before, else where the planner's rule says now; None where it fits nowhere.
+
+        A planned host that merely has room is not enough: after a second failure, or a start that nobody planned for, only the rule
+        knows which room may be taken without leaving another VM stuck. So the rule is asked, and told what was planned.
+        """
         vm, survivors = self._as_vm(restart), self._survivors()
-        for name in (restart.host, restart.planned_host):
-            host = next((h for h in survivors if h.name == name), None)
-            if host is not None and _fits(vm, host):
-                return host.name
+        host = next((h for h in survivors if h.name == restart.host), None)
+        if host is not None and _fits(vm, host):
+            return host.name
         present = ((v, self._sent.get(v.key, v.host)) for v in self._snapshot.vms)
         vms = tuple(replace(v, host=None if host in self._dead else host) for v, host in present)
-        return self._choose(replace(self._snapshot, hosts=survivors, vms=vms), [vm]).get(vm.key)
+        planned = {} if restart.planned_host is None else {vm.key: restart.planned_host}
+        return self._choose(replace(self._snapshot, hosts=survivors, vms=vms), [vm], planned).get(vm.key)
 
     def soon(self, restart: Restart) -> str:
         """A live host with enough memory that takes no VMs just now, and why; empty if there is none."""

@@ -5,27 +5,33 @@ from collections.abc import Sequence
 from quorate_core.facts import Snapshot
 from quorate_planner.certificate import Certificate, Zone, certificate_json, follow
 from quorate_planner.change import AddVm, Change, ChangeError, GrowVm, MoveVm, RemoveVm, SetProtection, WithoutHost, apply
-from quorate_planner.facts import problem_of
-from quorate_planner.planning import Plan, holds, plan, plan_problem, restart_targets, start_hosts
+from quorate_planner.facts import planned, problem_of
+from quorate_planner.incremental import Answer, Judgement, mended, plain, prove, start
+from quorate_planner.planning import Plan, holds, plan, plan_problem, start_hosts
 from quorate_planner.problem import Problem, ProblemError, ProblemHost, ProblemVm, load
+from quorate_planner.proof import Proof, layout_of
 from quorate_planner.report import plan_json
 from quorate_planner.sharp import Budget, Sharp, sharpen
+from quorate_planner.targets import restart_targets
 from quorate_planner.verify import objections
 from quorate_planner.witness import Witness
 
 __all__ = [
     "AddVm",
+    "Answer",
     "Budget",
     "Certificate",
     "Change",
     "ChangeError",
     "GrowVm",
+    "Judgement",
     "MoveVm",
     "Plan",
     "Problem",
     "ProblemError",
     "ProblemHost",
     "ProblemVm",
+    "Proof",
     "RemoveVm",
     "SetProtection",
     "Sharp",
@@ -36,14 +42,20 @@ __all__ = [
     "certificate_json",
     "follow",
     "holds",
+    "layout_of",
     "load",
+    "mended",
     "objections",
+    "plain",
     "plan",
     "plan_json",
     "plan_problem",
+    "planned",
     "problem_of",
+    "prove",
     "restart_targets",
     "sharpen",
+    "start",
     "start_hosts",
     "what_if",
 ]

@@ -1,6 +1,6 @@
 """Failover against a small cluster that crashes, lags and loses: whatever the interleaving, no VM twice, none forgotten, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -39,8 +39,12 @@ VMS = {
 }
 
 
-def first_fit(snapshot: Snapshot, vms: Sequence[Vm]) -> dict[str, str | None]:
-    return {vm.key: next((h.name for h in snapshot.hosts if h.free_bytes >= vm.size_bytes), None) for vm in vms}
+def first_fit(snapshot: Snapshot, vms: Sequence[Vm], planned: Mapping[str, str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for vm in vms:
+        fitting = [h.name for h in snapshot.hosts if h.free_bytes >= vm.size_bytes]
+        found[vm.key] = min(fitting, key=lambda name: name != planned.get(vm.key), default=None)
+    return found
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The failover workflow step by step: what is asked for, in which order, and what is waited for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -36,8 +36,12 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 DEAD = DeadHost(Standing.DEAD)
 
 
-def first_fit(snapshot: Snapshot, vms: Sequence[Vm]) -> dict[str, str | None]:
-    return {vm.key: next((h.name for h in snapshot.hosts if vm.may_run_on(h.name) and h.free_bytes >= vm.size_bytes), None) for vm in vms}
+def first_fit(snapshot: Snapshot, vms: Sequence[Vm], planned: Mapping[str, str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for vm in vms:
+        fitting = [h.name for h in snapshot.hosts if vm.may_run_on(h.name) and h.free_bytes >= vm.size_bytes]
+        found[vm.key] = min(fitting, key=lambda name: name != planned.get(vm.key), default=None)
+    return found
 
 
 def restart(vm: str, priority: int = 0, planned: str | None = "h2", **changes: object) -> Restart:

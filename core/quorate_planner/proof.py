@@ -1,0 +1,400 @@
+"""A certificate kept ready for the next question: the tables of its conditions for one number of failures.
+
+A `Proof` answers for exactly one problem. `changed` gives the proof of the problem with some VMs and some free memory changed:
+only the tables of the zones that the change touches are made anew, so that a start among 4,000 VMs costs a fraction of a millisecond.
+Yes means that `certificate` passes `verify` for that problem; no means only that *these* zones do not show it.
+Nothing here searches: `repair` moves memory between zones, `incremental` asks for new ones.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from quorate_core.layout import LaidZone, Layout
+from quorate_planner.certificate import Certificate, Zone
+from quorate_planner.problem import Problem, ProblemVm
+
+Kind = frozenset[str] | None
+"""The hosts that a VM may use; None: all."""
+
+UNBOUNDED = 1 << 70
+"""The margin of a zone without VMs."""
+
+ROUNDING_ALIKE = 0.02
+"""Zones that round a VM by so little more than the best are equally good homes for it."""
+
+
+def layout_of(problem: Problem, certificate: Certificate) -> Layout:
+    """The certificate in the form that is kept: each zone's memory with its VMs that run there."""
+    memory = [dict(zone.memory) for zone in certificate.zones]
+    for vm in problem.vms:
+        at = certificate.bind.get(vm.name)
+        if at is not None and vm.host is not None:
+            memory[at][vm.host] = memory[at].get(vm.host, 0) + rounded(certificate.zones[at].chain, vm.size)
+    zones = tuple(LaidZone(zone.chain, kept) for zone, kept in zip(certificate.zones, memory, strict=True))
+    return Layout(zones, dict(certificate.bind))
+
+
+def rounded(chain: tuple[int, ...] | None, size: int) -> int:
+    """What a VM takes of its zone, in bytes."""
+    if chain is None:
+        return size
+    level = bisect_left(chain, size)
+    return chain[level] if level < len(chain) else -(-size // chain[-1]) * chain[-1]
+
+
+class Proof:
+    """One problem, one layout, one number of failures. Not changed once made; `changed` and `asking` make others."""
+
+    def __init__(self, problem: Problem, layout: Layout, failures: int) -> None:
+        self.failures = failures
+        self.names = tuple(host.name for host in problem.hosts)
+        self.index = {name: i for i, name in enumerate(self.names)}
+        self.hosts = problem.hosts
+        domains: dict[tuple[bool, str], int] = {}
+        self.group = [domains.setdefault((h.domain is not None, h.domain or h.name), len(domains)) for h in problem.hosts]
+        self.groups = len(domains)
+        self.free = [host.free for host in problem.hosts]
+        self.chains = [zone.chain for zone in layout.zones]
+        self.laid = [[zone.memory.get(name, 0) for name in self.names] for zone in layout.zones]
+        n = len(self.names)
+        self.own = [[[0] * n for _ in (chain or (1,))] for chain in self.chains]
+        self.off = [[0] * len(chain or (1,)) for chain in self.chains]
+        self._loads: list[dict[Kind, _Load]] = [{} for _ in self.chains]
+        self.closed: list[frozenset[int]] = [frozenset()] * len(self.chains)
+        self._limits: list[dict[frozenset[str], int]] = [{} for _ in self.chains]
+        self.net = [[0] * n for _ in self.chains]
+        self.margins = [0] * len(self.chains)
+        self.vms: dict[str, ProblemVm] = {}
+        self.bind: dict[str, int] = {}
+        self.unbound: frozenset[str] = frozenset()
+        self._own_copied: set[int] = set(range(len(self.chains)))
+        self._reopened = False
+        self._prepare(problem.vms, layout.bind)
+
+    def _prepare(self, vms: Iterable[ProblemVm], bind: Mapping[str, int]) -> None:
+        homeless = []
+        for vm in vms:
+            at = bind.get(vm.name)
+            if at is None or not 0 <= at < len(self.chains) or not self._holds_size(at, vm.size):
+                homeless.append(vm)
+                continue
+            self._count(vm, at, 1)
+        for i in range(len(self.names)):
+            self._keep(i)
+        for vm in homeless:
+            self._bind(vm)
+            if vm.host is not None:
+                self._keep(self.index[vm.host])
+        if self._reopened:
+            for i in range(len(self.names)):
+                self._keep(i)
+        self._weigh(range(len(self.chains)))
+
+    # -- what is known
+
+    @property
+    def holds(self) -> bool:
+        """Whether these zones show that so many failures are survived."""
+        return not self.unbound and 0 <= self.failures <= len(self.names) and all(margin >= 0 for margin in self.margins)
+
+    def certified(self) -> int:
+        """The most failures that these zones show to be survived; -1: not even the waiting VMs are sure of a place."""
+        if self.unbound:
+            return -1
+        most = len(self.names)
+        for z in range(len(self.chains)):
+            for values, budget, _ in self._conditions(z):
+                most = min(most, _covered(values, budget))
+        return most
+
+    def certificate(self) -> Certificate:
+        """The certificate for `failures`; true only while `holds`."""
+        zones = tuple(
+            Zone({name: row[i] for i, name in enumerate(self.names) if row[i]}, chain)
+            for chain, row in zip(self.chains, self.net, strict=True)
+        )
+        return Certificate(self.failures, zones, dict(self.bind))
+
+    def layout(self) -> Layout:
+        """What is to be kept of this proof."""
+        zones = (
+            LaidZone(chain, {name: row[i] for i, name in enumerate(self.names) if row[i] > 0})
+            for chain, row in zip(self.chains, self.laid, strict=True)
+        )
+        return Layout(tuple(zones), dict(self.bind))
+
+    def problem(self, wish: int | None = None) -> Problem:
+        """The problem that this proof is about."""
+        hosts = (host._replace(free=free) for host, free in zip(self.hosts, self.free, strict=True))
+        return Problem(tuple(hosts), tuple(self.vms.values()), self.failures if wish is None else wish)
+
+    def spare(self, i: int) -> int:
+        """Bytes of host i that no zone has set aside."""
+        return self.free[i] - sum(row[i] for row in self.net)
+
+    # -- other problems
+
+    def asking(self, failures: int) -> "Proof":
+        """The same problem and zones, asked for another number of failures."""
+        if failures == self.failures:
+            return self
+        other = self._copy()
+        other.failures = failures
+        other._weigh(range(len(self.chains)))
+        return other
+
+    def changed(self, vms: Mapping[str, ProblemVm | None], free: Mapping[str, int], *, prefer: int | None = None) -> "Proof":
+        """The proof after these VMs became what is given (None: gone) and these hosts have so many bytes free.
+
+        A VM that is new, or outgrew its zone, is bound to `prefer` where that can hold it, else where it is rounded least.
+        Raises KeyError for a host that the problem does not have.
+        """
+        after = self._copy()
+        hosts: set[int] = set()
+        zones: set[int] = set()
+        for name, amount in free.items():
+            i = after.index[name]
+            after.free[i] = amount
+            hosts.add(i)
+        for name, vm in vms.items():
+            after._put(name, vm, hosts, zones, prefer)
+        for i in range(len(after.names)) if after._reopened else hosts:
+            before = [row[i] for row in after.net]
+            after._keep(i)
+            zones |= {z for z, row in enumerate(after.net) if row[i] != before[z]}
+        after._weigh(zones)
+        return after
+
+    def started(self, vm: ProblemVm, host: str, *, prefer: int | None = None) -> "Proof":
+        """The proof after a VM was started on that host."""
+        left = self.free[self.index[host]] - vm.size
+        return self.changed({vm.name: vm._replace(host=host)}, {host: max(0, left)}, prefer=prefer)
+
+    def shifted(self, host: int, net: Mapping[int, int]) -> "Proof":
+        """The same problem with other memory for some zones on one host: `net[zone]` bytes left free there, in whole blocks."""
+        after = self._copy()
+        after.laid = [list(row) for row in self.laid]
+        for z, amount in net.items():
+            after.net[z][host] = amount
+        for z, row in enumerate(after.net):  # all of the host, so that no zone takes back what it had given up there before
+            after.laid[z][host] = after.own[z][0][host] * self._unit(z) + row[host]
+        after._weigh(net)
+        return after
+
+    def homes(self, vm: ProblemVm) -> list[int]:
+        """The zones that can hold the VM, the best first: rounded about as little as anywhere, then the one with most memory."""
+        found = []
+        for z, chain in enumerate(self.chains):
+            if self._holds_size(z, vm.size) and self._open_to(z, vm):
+                waste = rounded(chain, vm.size) - vm.size
+                found.append((waste, z))
+        least = min((waste for waste, _ in found), default=0)
+        room = {z: sum(self.net[z]) for _, z in found}
+        return [z for _, z in sorted(found, key=lambda f: (f[0] - least > ROUNDING_ALIKE * vm.size, -room[f[1]], f[1]))]
+
+    # -- tables
+
+    def _copy(self) -> "Proof":
+        other = object.__new__(Proof)
+        other.__dict__.update(self.__dict__)
+        other.free = list(self.free)
+        other.net = [list(row) for row in self.net]
+        other.own = list(self.own)
+        other.off = [list(levels) for levels in self.off]
+        other._loads = list(self._loads)
+        other.closed = list(self.closed)
+        other.margins = list(self.margins)
+        other.vms = dict(self.vms)
+        other.bind = dict(self.bind)
+        other._limits = list(self._limits)
+        other._own_copied = set()
+        other._reopened = False
+        return other
+
+    def _put(self, name: str, vm: ProblemVm | None, hosts: set[int], zones: set[int], prefer: int | None) -> None:
+        before = self.vms.get(name)
+        at = self.bind.get(name)
+        if before is not None and at is not None:
+            self._count(before, at, -1)
+            zones.add(at)
+            if before.host is not None:
+                hosts.add(self.index[before.host])
+        elif before is not None:
+            del self.vms[name]
+            self.unbound -= {name}
+        if vm is None:
+            return
+        if at is not None and self._holds_size(at, vm.size) and self._open_to(at, vm):
+            self._count(vm, at, 1)
+        else:
+            self._bind(vm, prefer)
+        if name in self.bind:
+            zones.add(self.bind[name])
+            if vm.host is not None:
+                hosts.add(self.index[vm.host])
+
+    def _bind(self, vm: ProblemVm, prefer: int | None = None) -> None:
+        homes = self.homes(vm)
+        if not homes:
+            self.vms[vm.name] = vm
+            self.unbound |= {vm.name}
+            return
+        at = prefer if prefer in homes else homes[0]
+        self._count(vm, at, 1)
+
+    def _limit(self, z: int, allowed: frozenset[str], times: int) -> None:
+        """Keep the zone off the hosts that one of its VMs may not use; open it again when the last such VM has left."""
+        limits = dict(self._limits[z])
+        limits[allowed] = limits.get(allowed, 0) + times
+        if not limits[allowed]:
+            del limits[allowed]
+        if limits.keys() != self._limits[z].keys():
+            self.closed[z] = frozenset(i for i, name in enumerate(self.names) if any(name not in each for each in limits))
+            self._reopened = True
+        self._limits[z] = limits
+
+    def _holds_size(self, z: int, size: int) -> bool:
+        chain = self.chains[z]
+        return chain is None or size <= chain[-1]
+
+    def _open_to(self, z: int, vm: ProblemVm) -> bool:
+        allowed = vm.allowed
+        return (
+            allowed is None
+            or self.chains[z] is None
+            or all(not amount or name in allowed for amount, name in zip(self.net[z], self.names, strict=True))
+        )
+
+    def _count(self, vm: ProblemVm, z: int, times: int) -> None:
+        """Take a VM into the tables of a zone (1) or out of them (-1)."""
+        if z not in self._own_copied:
+            self.own[z] = [list(row) for row in self.own[z]]
+            self._loads[z] = {kind: load.copy() for kind, load in self._loads[z].items()}
+            self._own_copied.add(z)
+        chain = self.chains[z]
+        i = None if vm.host is None else self.index[vm.host]
+        if chain is None:
+            amounts: Sequence[int] = (vm.size,)
+            self._loads[z].setdefault(vm.allowed, _Load([0] * len(self.names))).count(vm.size, i, times)
+        else:
+            if vm.allowed is not None:
+                self._limit(z, vm.allowed, times)
+            level = bisect_left(chain, vm.size)
+            amounts = [chain[level] // block for block in chain[: level + 1]]
+        for level, amount in enumerate(amounts):
+            if i is None:
+                self.off[z][level] += times * amount
+            else:
+                self.own[z][level][i] += times * amount
+        if times > 0:
+            self.vms[vm.name] = vm
+            self.bind[vm.name] = z
+        else:
+            del self.vms[vm.name], self.bind[vm.name]
+
+    def _wanted(self, z: int, i: int) -> int:
+        """What the zone would keep free on the host: what is laid down for it, less what its VMs take there, in whole blocks."""
+        if i in self.closed[z]:
+            return 0
+        unit = self._unit(z)
+        left = self.laid[z][i] - self.own[z][0][i] * unit
+        return left - left % unit if left > 0 else 0
+
+    def _keep(self, i: int) -> None:
+        for z in range(len(self.chains)):
+            self.net[z][i] = self._wanted(z, i)
+        self._settle(i)
+
+    def _settle(self, i: int) -> None:
+        """Where the zones keep more than the host has free, they give up blocks, so that as little as possible is given up.
+
+        What a zone has left is thus a function of the layout, the VMs and the free memory, and of nothing else: whoever asks, admission
+        before a start or the failover after a failure, finds the same zones.
+        """
+        over = sum(row[i] for row in self.net) - self.free[i]
+        while over > 0:
+            given = {z: min(row[i], -(-over // self._unit(z)) * self._unit(z)) for z, row in enumerate(self.net) if row[i]}
+            z = min(given, key=lambda z: (max(0, given[z] - over), -self.net[z][i], z))
+            self.net[z][i] -= given[z]
+            over -= given[z]
+
+    def _unit(self, z: int) -> int:
+        return (self.chains[z] or (1,))[0]
+
+    def _weigh(self, zones: Iterable[int]) -> None:
+        for z in zones:
+            self.margins[z] = min((self._margin(c) for c in self._conditions(z)), default=UNBOUNDED)
+
+    def _margin(self, condition: tuple[list[int], int, int]) -> int:
+        values, budget, block = condition
+        values.sort(reverse=True)
+        return (budget - sum(values[: self.failures])) * block
+
+    def _conditions(self, z: int) -> Iterable[tuple[list[int], int, int]]:
+        """For each level of the zone that has VMs at or above it: the value of each group, the budget, and the size of a block."""
+        net, chain = self.net[z], self.chains[z]
+        if chain is None:
+            yield from self._any_conditions(z)
+            return
+        for level, block in enumerate(chain):
+            own = self.own[z][level]
+            if not self.off[z][level] and not any(own):
+                return  # and so it is at every level above
+            room = [amount // block for amount in net]
+            yield self._by_group(room, own), sum(room) - self.off[z][level], block
+
+    def _any_conditions(self, z: int) -> Iterable[tuple[list[int], int, int]]:
+        """For each kind and size of an any zone: the room that its VMs may use against all VMs that may use some of it."""
+        net = self.net[z]
+        used = frozenset(name for name, amount in zip(self.names, net, strict=True) if amount)
+        may = {kind: used if kind is None else used & kind for kind in self._loads[z]}
+        for kind, load in self._loads[z].items():
+            hosts = may[kind]
+            rivals = [other for k, other in self._loads[z].items() if k == kind or may[k] & hosts]
+            own = [sum(amounts) for amounts in zip(*(rival.own for rival in rivals), strict=True)]
+            waiting = sum(rival.off for rival in rivals)
+            for size in load.sizes:
+                room = [max(0, amount - size + 1) if name in hosts else 0 for name, amount in zip(self.names, net, strict=True)]
+                yield self._by_group(room, own), sum(room) - waiting + size - 1, 1
+
+    def _by_group(self, room: Sequence[int], own: Sequence[int]) -> list[int]:
+        values = [r + o for r, o in zip(room, own, strict=True)]
+        if self.groups == len(values):
+            return values
+        sums = [0] * self.groups
+        for at, value in zip(self.group, values, strict=True):
+            sums[at] += value
+        return sums
+
+
+def _covered(values: Sequence[int], budget: int) -> int:
+    if budget < 0:
+        return -1
+    total = 0
+    for failures, value in enumerate(sorted(values, reverse=True)):
+        total += value
+        if total > budget:
+            return failures
+    return len(values)
+
+
+@dataclass(slots=True)
+class _Load:
+    """VMs of one kind in an any zone, in bytes: those on each host, those that wait, and how many there are of each size."""
+
+    own: list[int]
+    off: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def copy(self) -> "_Load":
+        return _Load(list(self.own), self.off, dict(self.sizes))
+
+    def count(self, size: int, host: int | None, times: int) -> None:
+        if host is None:
+            self.off += size * times
+        else:
+            self.own[host] += size * times
+        self.sizes[size] = self.sizes.get(size, 0) + times
+        if not self.sizes[size]:
+            del self.sizes[size]
