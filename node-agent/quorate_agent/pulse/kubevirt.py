@@ -188,7 +188,7 @@ def _unreadable(error: OSError) -> None:
 
 def _parse(stat: str) -> tuple[str, str]:
     """Name and state of a line of /proc/PID/stat. The name may hold anything, also parentheses. Raises ValueError."""
-    head, _, rest = stat.rpartition(")")
-    if not rest.strip():
+    head, found, rest = stat.rpartition(")")
+    if not found or not rest.strip():
         raise ValueError(f"its stat reads {stat[:40]!r}")
     return head.partition("(")[2], rest.split()[0]
