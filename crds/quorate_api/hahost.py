@@ -153,6 +153,13 @@ class HAHostStatus(ApiModel):
     certificate: Annotated[Certificate | None, Field(description="The certificate of its latest death.")] = None
     memory: Annotated[HostMemory | None, Field(description="Memory as the planner counts it.")] = None
     vms: Annotated[HostVms | None, Field(description="VMs on this host.")] = None
+    zone_bytes: Annotated[
+        list[Annotated[int, Field(ge=0)]],
+        Field(
+            max_length=64,
+            description="Memory set aside here for each zone of HAPool.status.zones, in their order, in bytes, with the VMs of the zone that run here.",
+        ),
+    ] = Field(default_factory=list)
     agent: Annotated[AgentReport | None, Field(description="What the agent of this host says.")] = None
     conditions: Conditions = Field(default_factory=list)
 

@@ -179,6 +179,21 @@ class Witness(ApiModel):
     reason: Annotated[str, Field(max_length=1024, description="Why, in words.")] = ""
 
 
+class PlanZone(ApiModel):
+    """A part of the pool's memory that is set aside for restarts, under one rule."""
+
+    kind: Annotated[
+        Literal["chain", "any"],
+        Field(
+            description="chain: memory is handed out in blocks, a VM takes the smallest free one that holds it. any: a VM takes any host with room."
+        ),
+    ]
+    blocks: Annotated[
+        list[Annotated[int, Field(ge=1)]],
+        Field(max_length=64, description="Block sizes in bytes, rising, each a divisor of the next. Empty for kind any."),
+    ] = Field(default_factory=list)
+
+
 class HAPoolStatus(ApiModel):
     """What is achieved; written by the controller only."""
 
@@ -195,6 +210,13 @@ class HAPoolStatus(ApiModel):
     overcommitted: Annotated[bool | None, Field(description="Whether the wish cannot be met.")] = None
     protected_vms: Annotated[int | None, Field(alias="protectedVMs", ge=0, description="VMs protected with a guarantee.")] = None
     witness: Annotated[Witness | None, Field(description="Failures that break the wish, and the VM that would not fit.")] = None
+    zones: Annotated[
+        list[PlanZone],
+        Field(
+            max_length=64,
+            description="How memory is set aside for restarts: HAHost.status.zoneBytes has the amounts, ProtectedVM.status.zone says who restarts where. The restart rule reads it.",
+        ),
+    ] = Field(default_factory=list)
     failover_generation: Annotated[
         int | None, Field(ge=0, description="Counts failovers; each takes the next number by compare-and-swap.")
     ] = None
