@@ -167,6 +167,8 @@ def any_fit_floor(tally: Tally) -> int:
     A VM of size s is stuck only if every surviving host it may use has less than s free. Then the moved VMs fill the survivors up to
     s - 1 bytes each, so `sum of max(0, free - s + 1) <= moved - s`. Where no set of failures reaches that, nothing is ever stuck.
     """
+    if tally.extras:
+        return -1
     kinds = tally.kinds
     hosts = range(len(tally.names))
     every = [sum(s * number for per_host in tally.own.values() for s, number in per_host[i].items()) for i in hosts]

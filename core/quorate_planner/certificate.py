@@ -16,10 +16,14 @@ from quorate_planner.zone import Placing
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """`memory[host]` bytes kept for the VMs bound to this zone. `chain` None: an any zone."""
+    """`memory[host]` bytes kept for the VMs bound to this zone. `chain` None: an any zone.
+
+    `hugepages`: each block of the chain has so many bytes of hugepages beside its memory, in the same ratio for every block.
+    """
 
     memory: Mapping[str, int]
     chain: Chain | None
+    hugepages: Chain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ def certificate_json(certificate: Certificate) -> dict[str, Any]:
             {"kind": "any", "z": dict(zone.memory)}
             if zone.chain is None
             else {"kind": "chain", "D": list(zone.chain), "z": dict(zone.memory)}
+            | ({} if zone.hugepages is None else {"H": list(zone.hugepages)})
             for zone in certificate.zones
         ],
         "bind": dict(certificate.bind),
@@ -57,6 +62,15 @@ def follow(certificate: Certificate, survivors: Collection[str], vms: Sequence[P
     targets: dict[str, str | None] = {}
     for vm in vms:
         at = certificate.bind.get(vm.name)
-        targets[vm.name] = None if at is None else placings[at].place(vm.size, vm.allowed)
+        size = None if at is None else _size_in(certificate.zones[at], vm)
+        targets[vm.name] = None if at is None or size is None else placings[at].place(size, vm.allowed)
     zones = tuple(replace(zone, memory=placing.left()) for zone, placing in zip(certificate.zones, placings, strict=True))
     return targets, replace(certificate, failures=certificate.failures - len(gone), zones=zones)
+
+
+def _size_in(zone: Zone, vm: ProblemVm) -> int | None:
+    """Memory that the VM takes of the zone: a whole block where hugepages or VMs that must not be near each other are about."""
+    if zone.chain is None or (not vm.hugepages and not vm.apart):
+        return vm.size
+    beside = zone.hugepages or (0,) * len(zone.chain)
+    return next((block for block, pages in zip(zone.chain, beside, strict=True) if block >= vm.size and pages >= vm.hugepages), None)

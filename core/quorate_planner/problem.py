@@ -19,21 +19,30 @@ class ProblemError(ValueError):
 
 
 class ProblemHost(NamedTuple):
-    """A host that may fail. `free` is what launcher pods may still request on it, in bytes; 0 if it takes none."""
+    """A host that may fail. `free` is what launcher pods may still request on it, in bytes; 0 if it takes none.
+
+    `hugepages` is the same for hugepages, of the one page size that the pool's VMs use; they are not part of `free`.
+    """
 
     name: str
     free: int
     domain: str | None = None
+    hugepages: int = 0
 
 
 class ProblemVm(NamedTuple):
-    """A protected VM that should run. `host` None: it is off and must be placed first. `allowed` None: every host."""
+    """A protected VM that should run. `host` None: it is off and must be placed first. `allowed` None: every host.
+
+    `hugepages` are bytes of hugepages that it needs besides `size`. VMs that share a label of `apart` never share a host.
+    """
 
     name: str
     size: int
     host: str | None = None
     allowed: frozenset[str] | None = None
     priority: int = 0
+    hugepages: int = 0
+    apart: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +65,13 @@ class Problem:
         for host in self.hosts:
             if not 0 <= host.free < MEMORY_LIMIT_BYTES:
                 raise ProblemError(f"host {host.name}: free: must be from 0 to 2^62 bytes, is {host.free}")
+            if not 0 <= host.hugepages < MEMORY_LIMIT_BYTES:
+                raise ProblemError(f"host {host.name}: hugepages: must be from 0 to 2^62 bytes, is {host.hugepages}")
         for vm in self.vms:
             if not 0 < vm.size < MEMORY_LIMIT_BYTES:
                 raise ProblemError(f"VM {vm.name}: size: must be from 1 to 2^62 bytes, is {vm.size}")
+            if not 0 <= vm.hugepages < MEMORY_LIMIT_BYTES:
+                raise ProblemError(f"VM {vm.name}: hugepages: must be from 0 to 2^62 bytes, is {vm.hugepages}")
             if vm.host is not None and vm.host not in known:
                 raise ProblemError(f"VM {vm.name}: host: there is no host {vm.host!r}")
             if vm.allowed is not None and not vm.allowed <= known:
@@ -74,9 +87,8 @@ def _no_twins(field: str, names: list[str], distinct: set[str]) -> None:
 def load(text: bytes | str) -> Problem:
     """The problem in a JSON file.
 
-    `{"hosts": [{"name", "free"}], "vms": [{"name", "size", "host", "allowed"?}], "hostFailuresToTolerate": k}`.
-
-    Memory is in bytes; `"host": null` is a VM that is off; `domain` of a host is optional. Raises `ProblemError`.
+    `{"hosts": [{"name", "free", "domain"?, "hugepages"?}], "vms": [{"name", "size", "host", "allowed"?, "hugepages"?, "apart"?}],
+    "hostFailuresToTolerate": k}`. Memory is in bytes; `"host": null` is a VM that is off. Raises `ProblemError`.
     """
     try:
         document = json.loads(text, object_pairs_hook=_object)
@@ -99,24 +111,31 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _host(item: Any, where: str) -> ProblemHost:
-    fields = _fields(item, where, required=("name", "free"), optional=("domain",))
+    fields = _fields(item, where, required=("name", "free"), optional=("domain", "hugepages"))
     domain = fields.get("domain")
     return ProblemHost(
         _name(fields["name"], f"{where}.name"),
         _integer(fields["free"], f"{where}.free"),
         None if domain is None else _name(domain, f"{where}.domain"),
+        _integer(fields.get("hugepages", 0), f"{where}.hugepages"),
     )
 
 
 def _vm(item: Any, where: str) -> ProblemVm:
-    fields = _fields(item, where, required=("name", "size"), optional=("host", "allowed"))
+    fields = _fields(item, where, required=("name", "size"), optional=("host", "allowed", "hugepages", "apart"))
     host, allowed = fields.get("host"), fields.get("allowed")
     return ProblemVm(
         _name(fields["name"], f"{where}.name"),
         _integer(fields["size"], f"{where}.size"),
         None if host is None else _name(host, f"{where}.host"),
-        None if allowed is None else frozenset(_name(a, f"{where}.allowed[{i}]") for i, a in enumerate(_list(allowed, f"{where}.allowed"))),
+        None if allowed is None else _names(allowed, f"{where}.allowed"),
+        hugepages=_integer(fields.get("hugepages", 0), f"{where}.hugepages"),
+        apart=_names(fields.get("apart", []), f"{where}.apart"),
     )
+
+
+def _names(item: Any, where: str) -> frozenset[str]:
+    return frozenset(_name(name, f"{where}[{i}]") for i, name in enumerate(_list(item, where)))
 
 
 def _fields(item: Any, where: str, *, required: tuple[str, ...], optional: tuple[str, ...]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from quorate_planner import bounds, pack, tally, zone
+from quorate_planner import bounds, extras, pack, tally, zone
 from quorate_planner.certificate import Certificate, Zone, follow
 from quorate_planner.chains import Chain, cover
 from quorate_planner.cut import Cut
@@ -69,6 +69,8 @@ class Sharp:
 
 def sharpen(problem: Problem, budget: Budget) -> Sharp:
     """The narrowest bracket found in the time, and its certificate. Without OR-Tools, or without time, that of `plan_problem`."""
+    if extras.has_extras(problem):
+        return _beside(problem, budget)
     plan = plan_problem(problem)
     if not problem.vms:
         return Sharp(plan, Certificate(plan.lower, (), {}))
@@ -86,6 +88,43 @@ def sharpen(problem: Problem, budget: Budget) -> Sharp:
         plan = replace(plan, upper=max(0, search.upper), witness=witness_of(problem, counted, search.ceiling))
     exists = plan.waiting_placed and plan.lower >= plan.host_failures_to_tolerate
     return Sharp(replace(plan, exact=search.proven == search.upper, plan_exists=exists, overcommitted=not exists), certificate)
+
+
+def _beside(problem: Problem, budget: Budget) -> Sharp:
+    """The same where VMs have needs beside memory: zones set aside for them, and the rest as an ordinary problem."""
+    plan = min((plan_problem(part) for part in extras.measures(problem)), key=lambda plan: (plan.upper, plan.waiting_placed))
+    best, certificate = -1, None
+    low, high = 0, plan.upper
+    failures = high  # more failures need more set aside and leave less: a search by halves, from the top
+    while low <= high:
+        aside = extras.set_aside(problem, failures)
+        rest = None if aside is None else sharpen(aside.rest, budget.part(budget.left_seconds() / 2))
+        if aside is not None and rest is not None and rest.certificate is not None:
+            proven = min(failures, rest.certificate.failures)
+            if proven > best:
+                bind = {**rest.certificate.bind, **{name: at + len(rest.certificate.zones) for name, at in aside.bind.items()}}
+                best, certificate = proven, Certificate(proven, (*rest.certificate.zones, *aside.zones), bind)
+        if best >= failures:
+            low = failures + 1
+        else:
+            low, high = max(low, best + 1), failures - 1
+        failures = (low + high + 1) // 2
+    if certificate is None:
+        hopeless = plan.exact and not plan.waiting_placed
+        found = replace(plan, lower=0, exact=hopeless, plan_exists=False, overcommitted=True, waiting_placed=False, placements={})
+        return Sharp(replace(found, protected_vms=len(problem.vms)), None)
+    exists = best >= problem.wish
+    proved = replace(
+        plan,
+        lower=best,
+        exact=best == plan.upper,
+        plan_exists=exists,
+        overcommitted=not exists,
+        waiting_placed=True,
+        protected_vms=len(problem.vms),
+        placements=_placements(problem, certificate),
+    )
+    return Sharp(proved, certificate)
 
 
 class _Search:

@@ -20,7 +20,8 @@ Counts = Mapping[int, int]
 class Tally:
     """Hosts are indices into `names`; `group[i]` is the failure group of host i.
 
-    `own[kind][i]` counts the protected VMs on host i, `off[kind]` those that wait to be placed first.
+    `own[kind][i]` counts the protected VMs on host i, `off[kind]` those that wait to be placed first. `extras`: some of them need
+    hugepages or must not share a host, which is not counted here: bounds from above hold, those from below must answer "nothing".
     """
 
     names: tuple[str, ...]
@@ -30,6 +31,7 @@ class Tally:
     own: Mapping[Kind, tuple[Counts, ...]]
     off: Mapping[Kind, Counts]
     sizes: tuple[int, ...]
+    extras: bool = False
 
     def key(self, vm: ProblemVm) -> tuple[Kind, int, int | None]:
         """Where a VM of the problem is counted: its kind, size and host."""
@@ -99,7 +101,10 @@ def count(problem: Problem) -> Tally:
     own: dict[Kind, list[dict[int, int]]] = {}
     off: dict[Kind, dict[int, int]] = {}
     sizes: set[int] = set()
-    for _, size, host, allowed, _ in problem.vms:
+    extras = False
+    for _, size, host, allowed, _, hugepages, apart in problem.vms:
+        if hugepages or apart:
+            extras = True
         if allowed not in kinds:
             kinds[allowed] = _kind(allowed, index, useful)
         kind = kinds[allowed]
@@ -120,6 +125,7 @@ def count(problem: Problem) -> Tally:
         {kind: tuple(per_host) for kind, per_host in own.items()},
         off,
         tuple(sorted(sizes)),
+        extras,
     )
 
 

@@ -57,10 +57,11 @@ def certified(tally: Tally, chain: Chain) -> int:
 def best(tally: Tally, *, enough: int | None = None) -> tuple[Chain, int]:
     """The chain that certifies most among those looked at, and how much; the first of equals, so that the answer is always the same.
 
-    Stops at the first that certifies `enough`, or what plain volume allows at most. VMs limited to some hosts: nothing is certified.
+    Stops at the first that certifies `enough`, or what plain volume allows at most. VMs limited to some hosts, or with needs beside
+    memory: nothing is certified.
     """
     tried = chains(tally.sizes)
-    if any(kind is not None for kind in tally.kinds):
+    if tally.extras or any(kind is not None for kind in tally.kinds):
         return tried[0], -1
     most = volume_ceiling(tally)
     target = most if enough is None else min(most, enough)

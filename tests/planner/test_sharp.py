@@ -36,8 +36,19 @@ def text_of(name: str) -> bytes:
 
 def json_of(problem: Problem) -> str:
     """The problem as a file of the documented form."""
-    vms = [{"name": v.name, "size": v.size, "host": v.host, "allowed": sorted(v.allowed) if v.allowed else None} for v in problem.vms]
-    return json.dumps({"hosts": [{"name": host.name, "free": host.free} for host in problem.hosts], "vms": vms})
+    hosts = [{"name": host.name, "free": host.free, "domain": host.domain, "hugepages": host.hugepages} for host in problem.hosts]
+    vms = [
+        {
+            "name": vm.name,
+            "size": vm.size,
+            "host": vm.host,
+            "allowed": None if vm.allowed is None else sorted(vm.allowed),
+            "hugepages": vm.hugepages,
+            "apart": sorted(vm.apart),
+        }
+        for vm in problem.vms
+    ]
+    return json.dumps({"hosts": hosts, "vms": vms})
 
 
 @needs_data
