@@ -95,6 +95,8 @@ def advise(problem: Problem, plan: Plan, budget: Budget, closed: frozenset[str] 
 
 def why_not_higher(plan: Plan) -> str:
     """Why the number is what it is, in a sentence."""
+    if plan.hosts == 0:
+        return "the pool has no hosts"
     few = f"the pool has only {plan.hosts} host{'' if plan.hosts == 1 else 's'}; " if plan.host_failures_to_tolerate > plan.hosts else ""
     return few + _why(plan)
 
@@ -242,13 +244,13 @@ def sentences(advice: Advice) -> list[str]:
     elif not plan.plan_exists:
         lines.append("a lower number does not help: VMs that wait to be started are not sure of a place as it is")
     lines.append(_words("migration", advice.migration))
-    lines.append(_words("VM to unprotect", advice.unprotect))
+    lines.append(_words("VM without protection", advice.unprotect))
     return lines
 
 
 def _words(kind: str, looked: Looked) -> str:
     if not looked.candidates:
-        return f"there is no {kind}"
+        return f"there is no {kind} to look at"
     if looked.best is None:
         if looked.hopeless == looked.candidates:
             return f"no single {kind} helps: memory as a whole is short"
