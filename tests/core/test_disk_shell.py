@@ -1,0 +1,196 @@
+"""Pulse's disks: real files with O_DIRECT, several as one, and the disks that are refused, by name and number."""
+
+import fcntl
+import os
+import select
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quorate_agent import wire
+from quorate_agent.pulse import alarms, disk, remembered
+from quorate_agent.pulse.storage import Storage
+from quorate_core import slot
+from quorate_core.heart import Heart, StartCycle
+from quorate_core.licence import Cycle
+from quorate_core.pool import Member, PoolConfig
+from quorate_core.slot import Slot
+from quorate_core.statement import Phase, Statement
+from quorate_core.timing import STANDARD
+
+POOL, OTHER = bytes(range(1, 17)), bytes(range(2, 18))
+HEADER = slot.encode_header(POOL)
+
+
+def block(sequence: int) -> bytes:
+    said = Statement("a", 0, 7, sequence, bytes(32), Phase.ARMED)
+    return slot.encode(Slot(POOL, bytes(16), said, STANDARD.values, True))
+
+
+def run(storage: Storage, paths: list[Path], number: int, write: bytes | None = None, header: bytes | None = None) -> Cycle:
+    """One whole cycle on those disks; all of them are told that they may begin."""
+    order = StartCycle(number, 0, write, header, 1, tuple(range(len(paths))) if header else ())
+    storage.order([str(path) for path in paths], POOL, 100.0, order)
+    deadline = time.monotonic() + 10
+    while not (found := storage.results()):
+        assert time.monotonic() < deadline, "no cycle came back"
+        select.select(storage.sources(), [], [], 1.0)
+    return found[0]
+
+
+def settle(storage: Storage) -> None:
+    """Until every disk has answered."""
+    deadline = time.monotonic() + 10
+    while storage._state.busy:
+        assert time.monotonic() < deadline, "a disk does not answer"
+        select.select(storage.sources(), [], [], 1.0)
+        storage.results()
+
+
+def disks(folder: Path, *contents: bytes) -> list[Path]:
+    """Files in a folder that supports O_DIRECT."""
+    made = []
+    for number, content in enumerate(contents):
+        path = folder / f"disk{number}"
+        path.write_bytes(content)
+        made.append(path)
+    return made
+
+
+def test_three_disks_carry_one_cycle_and_each_holds_the_block(tmp_path: Path) -> None:
+    paths, storage = disks(tmp_path, b"", b"", b""), Storage()
+    # Two of three are enough for a cycle; the third is done a little later.
+    for number, header in ((1, None), (2, None), (3, HEADER), (4, None)):
+        blank = run(storage, paths, number, header=header).blank
+        settle(storage)
+    assert blank == ()
+    done = run(storage, paths, 5, block(1))
+    settle(storage)
+    assert (done.error, done.header, done.written) == ("", HEADER, block(1))
+    assert [slot.decode(path.read_bytes()[4096:8192]).statement.sequence for path in paths] == [1, 1, 1]
+
+
+def test_a_third_disk_that_fails_is_named_and_the_cycle_counts(tmp_path: Path) -> None:
+    paths = disks(tmp_path, HEADER, HEADER)
+    storage = Storage()
+    gone = tmp_path / "gone"
+    assert run(storage, [*paths, gone], 1, block(1)).error == ""
+    settle(storage)
+    assert storage.problem == f"heartbeat disk {gone}: No such file or directory"
+
+
+def test_with_two_disks_both_are_needed(tmp_path: Path) -> None:
+    (path,) = disks(tmp_path, HEADER)
+    done = run(Storage(), [path, tmp_path / "gone"], 1, block(1))
+    assert "no 2 of 2 heartbeat disks carry the same pool" in done.error
+    assert "gone: No such file or directory" in done.error
+
+
+@pytest.mark.parametrize(
+    "content", [slot.encode_header(OTHER), b"a file system".ljust(8192, b"."), bytes(4096) + b"something".ljust(4096, b".")]
+)
+def test_a_disk_without_this_pools_header_is_never_written(tmp_path: Path, content: bytes) -> None:
+    """The path may lead to another disk than a moment ago, when its header was found to be right."""
+    (path,) = disks(tmp_path, HEADER)
+    storage = Storage()
+    assert run(storage, [path], 1, block(1)).written == block(1)
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(content)
+    done = run(storage, [foreign], 2, block(2), header=HEADER)
+    assert foreign.read_bytes() == content
+    assert done.written is None
+
+
+def test_a_path_that_changes_is_served_by_a_new_worker_and_the_old_one_ends(tmp_path: Path) -> None:
+    one, two = disks(tmp_path, HEADER, HEADER)
+    storage = Storage()
+    run(storage, [one], 1, block(1))
+    assert run(storage, [two], 2, block(2)).written == block(2)
+    assert slot.decode(one.read_bytes()[4096:8192]).statement.sequence == 1
+
+
+def device(monkeypatch: pytest.MonkeyPatch, sector: int, size: int) -> Callable[[], None]:
+    """`refuse_unusable` on a block device of that sector and size, in bytes."""
+
+    def answer(_: int, number: int, value: Any, *__: object) -> int:
+        value[0] = {disk._BLKSSZGET: sector, disk._BLKGETSIZE64: size}[number]
+        return 0
+
+    real = os.fstat(0)
+    monkeypatch.setattr(fcntl, "ioctl", answer)
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result((stat.S_IFBLK | 0o600, *real[1:10])))
+    return lambda: disk.refuse_unusable(0)
+
+
+@pytest.mark.parametrize(("sector", "size"), [(512, slot.DISK_BYTES), (4096, 1 << 40)])
+def test_a_device_with_sectors_of_512_or_4096_and_room_for_all_slots_is_taken(
+    monkeypatch: pytest.MonkeyPatch, sector: int, size: int
+) -> None:
+    device(monkeypatch, sector, size)()
+
+
+@pytest.mark.parametrize(
+    ("sector", "size", "words"),
+    [
+        (8192, 1 << 30, "its sectors have 8192 bytes"),
+        (520, 1 << 30, "its sectors have 520 bytes"),
+        (0, 1 << 30, "its sectors have 0 bytes"),
+        (512, slot.DISK_BYTES - 512, f"too small: {slot.DISK_BYTES - 512} bytes; a heartbeat disk needs {slot.DISK_BYTES}"),
+    ],
+)
+def test_a_device_too_small_or_with_other_sectors_is_refused_with_the_number(
+    monkeypatch: pytest.MonkeyPatch, sector: int, size: int, words: str
+) -> None:
+    with pytest.raises(OSError, match=words):
+        device(monkeypatch, sector, size)()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("losetup") is None, reason="needs root and losetup")
+def test_a_real_device_that_is_too_small_is_refused_by_its_path(tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(128 * 1024))
+    made = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=False, timeout=20)
+    if made.returncode:
+        pytest.skip(f"no loop device here: {made.stderr.strip()}")
+    try:
+        done = run(Storage(), [Path(made.stdout.strip())], 1)
+    finally:
+        subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True, timeout=20)
+    assert done.error == f"heartbeat disk {made.stdout.strip()}: it is too small: 131072 bytes; a heartbeat disk needs {slot.DISK_BYTES}"
+
+
+def test_the_disks_of_a_licence_are_remembered_as_a_list_and_an_older_single_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    remembered.save("boot", ("/a", "/b", "/c"))
+    assert remembered.load("boot") == ("/a", "/b", "/c")
+    assert remembered.load("another boot") == ()
+    Path(wire.DISK_FILE).write_text('{"version": 1, "bootId": "boot", "disk": "/a"}')
+    assert remembered.load("boot") == ("/a",)
+    Path(wire.DISK_FILE).write_text('{"version": 1, "bootId": "boot", "disks": 5}')
+    with pytest.raises(wire.BadMessage, match=r"disk\.json: disks"):
+        remembered.load("boot")
+
+
+def heart(evidence_at: float) -> Heart:
+    config = PoolConfig(POOL, (Member(0, "a"),), STANDARD)
+    return Heart("a", bytes(16), 7, config=config, evidence_at=evidence_at, deadline=evidence_at + 20)
+
+
+def test_a_slow_cycle_and_an_old_proof_are_said_once_for_each_episode() -> None:
+    """Inequality 12: T_c / 2 = 3 s, L / 2 = 10 s."""
+    watch = alarms.Alarms()
+    took = [watch.cycle(heart(0.0), Cycle(1, 100.0, 100.0, 100.0 + seconds, None)) for seconds in (1.0, 3.5, 5.0, 2.0, 3.1)]
+    assert [len(said) for said in took] == [0, 1, 0, 0, 1]
+    assert "3.5 s, more than half of the 6 s" in took[1][0].sentence
+    aged = [watch.tick(heart(at), 100.0) for at in (95.0, 89.0, 88.0, 99.0, 89.9)]
+    assert [len(said) for said in aged] == [0, 1, 0, 0, 1]
+    assert "only 9.0 s of the licence of 20 s are left" in aged[1][0].sentence
+    assert dict(watch.counts) == {alarms.SLOW_CYCLE: 2, alarms.OLD_EVIDENCE: 2}
