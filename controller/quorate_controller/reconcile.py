@@ -18,6 +18,7 @@ from quorate_api.hapool import HAPool
 from quorate_api.protectedvm import ProtectedVM
 from quorate_controller import inventory, kube, membership, metrics, statuses, translate
 from quorate_controller.events import Events
+from quorate_controller.keeping import Keeper
 from quorate_controller.kube import Json, Kube, Resource
 from quorate_controller.membership import Model
 from quorate_controller.memory import dig
@@ -57,8 +58,8 @@ class Decided:
     problems: Mapping[str, str]
 
 
-def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]]) -> Decided:
-    """Snapshots and plans of all pools; a pool that cannot be read or planned has a problem instead. Pure.
+def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]], keeper: Keeper) -> Decided:
+    """Snapshots, each with the layout that its pool keeps, and plans of all pools. A pool that cannot be read has a problem instead.
 
     A plan is a comfort, a certificate is not: without one failovers still go on, and restarts find their hosts at the time.
     """
@@ -74,9 +75,10 @@ def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]]
             snapshots[name] = translate.snapshot_from(world, name, reservations.get(name, ()))
         except (BadInput, ValueError) as error:
             problems[name] = str(error)
-    for name, snapshot in snapshots.items():
+    for name, snapshot in list(snapshots.items()):
         try:
-            plans[name] = plan(snapshot)
+            snapshots[name] = keeper.keep(snapshot)
+            plans[name] = plan(snapshots[name])
         except Exception as error:  # the top of each pool's own work: a fault met in one pool must not leave the others unprotected
             log.exception("pool %s cannot be planned", name)
             problems[name] = f"it cannot be planned: {type(error).__name__}: {error}"
@@ -94,6 +96,7 @@ class Loop:
         self._reaper = reaper
         self._advance = advance
         self._judge = judge
+        self._keeper = Keeper(bell.ring)
         self._said: dict[str, str] = {}
         self._tick_seconds = settings.tick_seconds
         self.progress_at_seconds = time.monotonic()
@@ -126,7 +129,7 @@ class Loop:
         observed = await observe(self._api)
         reservations = await self._reap(observed, started)
         self.progress_at_seconds = time.monotonic()
-        decided = await asyncio.to_thread(decide, observed, reservations)
+        decided = await asyncio.to_thread(decide, observed, reservations, self._keeper)
         metrics.plan_seconds.observe(time.monotonic() - self.progress_at_seconds)
         self.progress_at_seconds = time.monotonic()
         now = datetime.now(UTC)
@@ -143,6 +146,7 @@ class Loop:
         )
         await self._inventory(decided)
         await self._statuses(decided, summary, now)
+        self._keeper.search(decided.snapshots, decided.plans)
         metrics.publish(decided.snapshots, decided.plans, decided.world.membership.hahosts.values())
 
     async def _reap(self, observed: Observed, started: float) -> Mapping[str, tuple[Reservation, ...]]:

@@ -14,6 +14,7 @@ from quorate_api.failover import Failover, FailoverPhase, RestartPhase
 from quorate_api.hahost import AgentReport, Certificate, ChannelView, HAHost, HAHostStatus, HostMemory, HostVms
 from quorate_api.hapool import HAPool, HAPoolStatus, PoolPhase, ToleratedFailures, Witness
 from quorate_api.protectedvm import Agility, ProtectedVM, ProtectedVMStatus, Restart
+from quorate_controller import layouts
 from quorate_controller.kube import Json
 from quorate_core.facts import Host, HostPhase, Protection, Snapshot, Vm
 from quorate_planner import Plan
@@ -97,6 +98,7 @@ def pool_status(view: PoolView, now: datetime) -> HAPoolStatus:
         overcommitted=plan.overcommitted if plan is not None else None,
         protected_vms=plan.protected_vms if plan is not None else None,
         witness=_witness(plan),
+        zones=layouts.zones_of(view.snapshot.layout) if view.snapshot is not None else pool.status.zones,
         failover_generation=pool.status.failover_generation,
         conditions=_conditions(said, pool.status.conditions, pool.metadata.generation, now),
     )
@@ -120,6 +122,7 @@ def host_status(host: HAHost, view: PoolView, slot: int | None, address: str | N
         certificate=(verdict.certificate if verdict is not None else None) or host.status.certificate,
         memory=_memory(known) if known is not None else host.status.memory,
         vms=_counts(host.metadata.name, view.snapshot) if view.snapshot is not None else host.status.vms,
+        zone_bytes=layouts.bytes_of(view.snapshot.layout, host.metadata.name) if view.snapshot is not None else host.status.zone_bytes,
         agent=host.status.agent,
         conditions=_conditions((ready,), host.status.conditions, host.metadata.generation, now),
     )
@@ -140,6 +143,7 @@ def vm_status(pvm: ProtectedVM, view: PoolView | None, problem: str, now: dateti
             phase=phase,
             observed_generation=pvm.metadata.generation,
             pool=view.pool.metadata.name if view is not None else None,
+            zone=pvm.status.zone,
             restarts=pvm.status.restarts,
             conditions=_conditions((ready,), pvm.status.conditions, pvm.metadata.generation, now),
         )
@@ -155,6 +159,7 @@ def vm_status(pvm: ProtectedVM, view: PoolView | None, problem: str, now: dateti
         agile=Agility(agile=not vm.not_agile, reasons=[reason[:512] for reason in vm.not_agile[:16]]),
         candidate_hosts=len(others if vm.allowed is None else others & vm.allowed),
         planned_host=planned,
+        zone=layouts.zone_of(snapshot.layout, key),
         restarts=_restarts(key, pvm.status.restarts, view.failovers),
         conditions=_conditions((ready,), pvm.status.conditions, pvm.metadata.generation, now),
     )

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quorate_api.hahost import HAHost
-from quorate_controller import agility, memory
+from quorate_controller import agility, layouts, memory
 from quorate_controller.kube import Json
 from quorate_controller.membership import Membership, Wish, described, key_of, memberships, parse_pool, pool_of, wishes
 from quorate_controller.memory import KubeVirtConfig, dig, quantity_bytes, vm_memory_bytes
 from quorate_controller.observe import BadInput, Observed
 from quorate_core import ledger
 from quorate_core.facts import Host, HostPhase, OvercommitPolicy, Pool, Protection, Snapshot, Vm
+from quorate_core.layout import Layout
 
 __all__ = ["BadInput", "World", "snapshot_of", "vm_memory_bytes", "world_of"]
 
@@ -42,6 +43,7 @@ class World:
     pods_by_node: Mapping[str, tuple[Json, ...]]
     disks: agility.Disks
     instancetypes: Mapping[tuple[str, str], Json]
+    layouts: Mapping[str, Layout]
 
     def bound_pod(self, key: str) -> Json | None:
         """The launcher pod that a VM runs in: bound, not finished; during a migration the one its VMI names."""
@@ -89,6 +91,7 @@ def world_of(observed: Observed, *, strict: bool = False) -> World:
         instancetypes={
             (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
         },
+        layouts=layouts.stored(observed),
     )
 
 
@@ -152,6 +155,7 @@ def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reserva
         hosts=tuple(replace(h, used_bytes=h.used_bytes + grown.get(h.name, 0)) for h in hosts if h.name not in dead),
         vms=tuple(_without_dead(vm, dead) for vm, _ in vms),
         remarks=tuple(dict.fromkeys(remarks)),
+        layout=world.layouts.get(pool),
     )
     return ledger.reserve(snapshot, reservations)
 

@@ -6,7 +6,7 @@ from quorate_core.facts import Snapshot
 from quorate_planner.certificate import Certificate, Zone, certificate_json, follow
 from quorate_planner.change import AddVm, Change, ChangeError, GrowVm, MoveVm, RemoveVm, SetProtection, WithoutHost, apply
 from quorate_planner.facts import planned, problem_of
-from quorate_planner.incremental import Answer, Judgement, mended, plain, prove, start
+from quorate_planner.incremental import Answer, Judgement, best_layout, mended, plain, prove, start
 from quorate_planner.planning import Plan, holds, plan, plan_problem, start_hosts
 from quorate_planner.problem import Problem, ProblemError, ProblemHost, ProblemVm, load
 from quorate_planner.proof import Proof, layout_of
@@ -39,6 +39,7 @@ __all__ = [
     "Witness",
     "Zone",
     "apply",
+    "best_layout",
     "certificate_json",
     "follow",
     "holds",

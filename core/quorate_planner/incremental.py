@@ -4,7 +4,7 @@ The steps cost about 0.3 ms, some milliseconds, and what the budget allows. Each
 the problem asked about; the last one may end as "not proven in time", which counts as no.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -146,3 +146,52 @@ def _shifts(proof: Proof) -> Iterator[Proof]:
                 if net[donor] < 0:
                     continue
             yield proof.shifted(i, net)
+
+
+def best_layout(problem: Problem, candidates: Sequence[Layout]) -> Layout | None:
+    """What a pool should keep: of the candidates and of all memory in one zone, that which shows most failures survived.
+
+    Of equals the first, so that what is kept stays as it is. None if nothing shows even the waiting VMs sure of a place.
+    """
+    if not problem.vms:
+        return None
+    best, most = None, -1
+    for layout in candidates:
+        for proof in _variants(Proof(problem, layout, problem.wish)):
+            certified = proof.certified()
+            if certified > most:
+                best, most = proof.layout(), certified
+            if most >= problem.wish:
+                break
+    counted = tally.count(problem)
+    ceiling = bounds.ceiling(counted)
+    if ceiling is not None and ceiling.most > most:
+        certificate = plain_certificate(problem, counted)
+        if certificate is not None and certificate.failures > most:
+            return layout_of(problem, certificate)
+    return best
+
+
+def _variants(proof: Proof) -> Iterator[Proof]:
+    """The proof, the same with all free memory in its zones, and the same with memory moved between them."""
+    yield proof
+    full = filled(proof)
+    yield full
+    yield mended(full)
+
+
+def filled(proof: Proof) -> Proof:
+    """The same problem with the memory that no zone has set aside given to them: that never makes a zone survive less."""
+    margins = list(proof.margins)
+    for i in range(len(proof.names)):
+        net: dict[int, int] = {}
+        spare = proof.spare(i)
+        for z in sorted((z for z in range(len(margins)) if i not in proof.closed[z]), key=lambda z: (margins[z], z)):
+            unit = (proof.chains[z] or (1,))[0]
+            if spare >= unit:
+                net[z] = proof.net[z][i] + spare // unit * unit
+                margins[z] += spare // unit * unit
+                spare %= unit
+        if net:
+            proof = proof.shifted(i, net)
+    return proof

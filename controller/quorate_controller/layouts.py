@@ -1,0 +1,78 @@
+"""The layout of a pool's memory as its objects hold it: zones in HAPool.status, amounts in HAHost.status, the zone of each VM in
+ProtectedVM.status. Both directions, pure.
+
+The three are written one by one, so a reader may find half of a change, and people may edit a status. Nothing here is believed for
+that reason: the planner proves again what it finds. What cannot be a layout at all is no layout.
+"""
+
+from itertools import pairwise
+
+from quorate_api.hapool import PlanZone
+from quorate_controller.kube import Json
+from quorate_controller.memory import dig
+from quorate_controller.observe import Observed
+from quorate_core.layout import LaidZone, Layout
+
+ZONES_MOST = 64
+BLOCKS_MOST = 64
+"""What the API's schema takes; a layout beyond that is not stored, so that the plain rule runs."""
+
+
+def stored(observed: Observed) -> dict[str, Layout]:
+    """The layouts by pool. A pool without zones has none."""
+    chains = {obj["metadata"]["name"]: _chains(obj) for obj in observed.hapools}
+    memory: dict[str, list[dict[str, int]]] = {pool: [{} for _ in found] for pool, found in chains.items() if found}
+    for obj in observed.hahosts:
+        zones = memory.get(str(dig(obj, "spec").get("pool")), ())
+        for zone, amount in zip(zones, dig(obj, "status").get("zoneBytes") or (), strict=False):
+            if isinstance(amount, int) and amount > 0:
+                zone[obj["metadata"]["name"]] = amount
+    bind: dict[str, dict[str, int]] = {pool: {} for pool in memory}
+    for obj in observed.protectedvms:
+        status = dig(obj, "status")
+        at = status.get("zone")
+        if isinstance(at, int) and status.get("pool") in bind:
+            key = f"{obj['metadata'].get('namespace') or 'default'}/{dig(obj, 'spec', 'vmRef').get('name')}"
+            bind[status["pool"]][key] = at
+    return {
+        pool: Layout(tuple(LaidZone(chain, zone) for chain, zone in zip(chains[pool] or (), zones, strict=True)), bind[pool])
+        for pool, zones in memory.items()
+    }
+
+
+def _chains(pool: Json) -> list[tuple[int, ...] | None] | None:
+    found: list[tuple[int, ...] | None] = []
+    for zone in dig(pool, "status").get("zones") or ():
+        if dig(zone).get("kind") == "any":
+            found.append(None)
+            continue
+        blocks = dig(zone).get("blocks") or ()
+        whole = all(isinstance(block, int) and block > 0 for block in blocks)
+        if not blocks or not whole or any(large <= small or large % small for small, large in pairwise(blocks)):
+            return None
+        found.append(tuple(blocks))
+    return found
+
+
+def zones_of(layout: Layout | None) -> list[PlanZone]:
+    """The zones for HAPool.status; none where there is no layout or one too large to store."""
+    if layout is None or not storable(layout):
+        return []
+    return [PlanZone(kind="any") if zone.chain is None else PlanZone(kind="chain", blocks=list(zone.chain)) for zone in layout.zones]
+
+
+def bytes_of(layout: Layout | None, host: str) -> list[int]:
+    """The amounts for HAHost.status."""
+    if layout is None or not storable(layout):
+        return []
+    return [zone.memory.get(host, 0) for zone in layout.zones]
+
+
+def zone_of(layout: Layout | None, vm: str) -> int | None:
+    """The zone for ProtectedVM.status."""
+    return layout.bind.get(vm) if layout is not None and storable(layout) else None
+
+
+def storable(layout: Layout) -> bool:
+    """Whether the API's schema takes it."""
+    return len(layout.zones) <= ZONES_MOST and all(len(zone.chain or ()) <= BLOCKS_MOST for zone in layout.zones)
