@@ -1,0 +1,221 @@
+"""What must hold in every schedule, watched from outside with real time.
+
+The promise: from the moment that anybody holds a certificate for an incarnation, its VMs may run elsewhere; so by then the machine that
+it lived on must have ended, or have verifiably stopped its VMs, and what those had sent to a disk must have landed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from quorate_core.slot import Issued
+from quorate_core.statement import Phase
+from quorate_core.timing import DRAIN_SECONDS, Timing
+
+from . import controller
+
+if TYPE_CHECKING:
+    from quorate_core.heart import Heart
+
+    from .engine import Engine
+    from .host import Host
+
+SLACK_SECONDS = 6.0
+"""What a certificate may take beyond R_s and T_n: two cycles of the longest kind, clocks that are off, and a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that must not happen. `rule` is a short name, the same for all of its kind."""
+
+    at: float
+    rule: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a timeline. `kind` is phase, death, boot, certificate, eviction, storageless, vms, fault, or words."""
+
+    at: float
+    host: str
+    kind: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """A certificate when it first existed."""
+
+    at: float
+    issuer: str
+    victim: int
+    issued: Issued
+
+
+class Monitor:
+    """Sees every step of every host. `findings` is what was wrong; `log` is for the timeline, with words only if `listens`."""
+
+    def __init__(self, engine: Engine, count: int) -> None:
+        self._engine = engine
+        self.hosts: list[Host] = []
+        self.timing: Timing | None = None
+        self.findings: list[Finding] = []
+        self.log: list[Entry] = []
+        self.listens = False
+        self.certificates: list[Certified] = []
+        self.certified_by: list[dict[tuple[int, int], float]] = [{} for _ in range(count)]
+        self.evicted_by: list[set[tuple[int, int]]] = [set() for _ in range(count)]
+        self._lives: dict[tuple[int, int], int] = {}
+        self._armed_life = [0] * count
+        self.ends: dict[tuple[int, int], float] = {}
+        self.deaths: list[tuple[int, int, float]] = []
+        self.fenced: set[str] = set()
+        self.stopped_vms: set[str] = set()
+        self.touched = [0.0] * count
+        self.armed_since: list[float | None] = [None] * count
+        self.last_sign = [0.0] * count
+
+    # what hosts do
+
+    def pulse_started(self, host: Host, incarnation: int) -> None:
+        """From now on this incarnation stands for this boot of the machine."""
+        self._lives[host.index, incarnation] = host.life
+
+    def after_step(self, host: Host, before: Heart, after: Heart) -> None:
+        """The machine has decided something."""
+        if after.issued is not before.issued:
+            for issued in after.issued:
+                self._issued(host, issued)
+        if after.phase is not before.phase:
+            self._phase(host, after)
+        if after.confirmed is not before.confirmed and after.confirmed:
+            self._armed_life[host.index] = after.incarnation
+        if after.deadline is None and before.deadline is not None:
+            self._armed_life[host.index] = 0
+        if after.storageless is not before.storageless:
+            self.note(host.name, "storageless", "lives without storage" if after.storageless else "has storage again")
+        if after.evictions is not before.evictions:
+            for record in after.evictions:
+                key = (record.slot, record.incarnation)
+                if key not in self.evicted_by[host.index]:
+                    self.evicted_by[host.index].add(key)
+                    self.note(host.name, "eviction", f"evicts h{record.slot}/{record.incarnation:x}")
+
+    def _phase(self, host: Host, heart: Heart) -> None:
+        now = self._engine.now
+        self.armed_since[host.index] = now if heart.phase is Phase.ARMED else None
+        self.note(host.name, "phase", f"{heart.phase.name.lower()}{': ' + heart.message if heart.message else ''}")
+        if heart.phase is Phase.FENCING:
+            self.fenced.add(host.name)
+
+    def _issued(self, host: Host, issued: Issued) -> None:
+        key = (issued.slot, issued.incarnation)
+        if key in self.certified_by[host.index]:
+            return
+        now = self._engine.now
+        self.certified_by[host.index][key] = now
+        self.certificates.append(Certified(now, host.name, issued.slot, issued))
+        kind = issued.evidence.name.lower()
+        self.note(host.name, "certificate", f"certifies h{issued.slot}/{issued.incarnation:x} ({kind}, {issued.silent_seconds:g} s)")
+        life = self._lives.get(key)
+        end = self.ends.get((issued.slot, life)) if life is not None else None
+        if end is None or end + DRAIN_SECONDS > now + 1e-9:
+            what = "still runs" if end is None else f"ended {now - end:.2f} s before, its writes land for {DRAIN_SECONDS:g} s"
+            self.find("double run", f"{host.name} certified h{issued.slot}/{issued.incarnation:x} ({kind}), which {what}")
+        victim = self.hosts[issued.slot]
+        refusal = controller.refusal(host, victim, issued, self.timing) if self.timing is not None else ""
+        if refusal:
+            self.find("controller refuses", f"certificate of {host.name} for h{issued.slot}/{issued.incarnation:x}: {refusal}")
+
+    def died(self, host: Host, why: str) -> None:
+        """Its power is gone."""
+        now = self._engine.now
+        self.note(host.name, "death", why)
+        self.ends.setdefault((host.index, host.life), now)
+        self.armed_since[host.index] = None
+        if self._armed_life[host.index]:
+            self.deaths.append((host.index, self._armed_life[host.index], now))
+        self._armed_life[host.index] = 0
+
+    def vms_are_being_stopped(self, host: Host) -> None:
+        """It has begun to kill its VMs."""
+        self.stopped_vms.add(host.name)
+        self.note(host.name, "vms", "stops its VMs")
+
+    def vms_gone(self, host: Host) -> None:
+        """No VM is left, and none can start before the next boot."""
+        self.note(host.name, "vms", "its VMs are gone")
+        self.ends.setdefault((host.index, host.life), self._engine.now)
+
+    def said(self, host: Host, sentence: str, *, loud: bool) -> None:
+        """A line of its log."""
+        if self.listens and loud:
+            self.note(host.name, "words", sentence)
+
+    def note(self, host: str, kind: str, what: str) -> None:
+        """One line for the timeline."""
+        self.log.append(Entry(self._engine.now, host, kind, what))
+
+    def find(self, rule: str, sentence: str) -> None:
+        """Something is wrong."""
+        self.findings.append(Finding(self._engine.now, rule, sentence))
+
+    def sign(self, index: int) -> None:
+        """Something that this host has sent reaches a disk or another host, perhaps long after it was sent."""
+        self.last_sign[index] = self._engine.now
+
+    def touch(self, index: int) -> None:
+        """A fault on this host begins or ends."""
+        self.touched[index] = self._engine.now
+
+    # what must hold at the end
+
+    def check_the_dead_are_certified(self) -> None:
+        """Every armed host that died is certified, if some host has been armed and well for long enough since."""
+        assert self.timing is not None
+        bound = self.timing.values.release_after_silence_seconds + SLACK_SECONDS
+        now = self._engine.now
+        for index, incarnation, died in self.deaths:
+            if any((index, incarnation) in known for known in self.certified_by):
+                continue
+            since = max(died, self.last_sign[index] + self.timing.network_timeout_seconds)
+            for observer in self.hosts:
+                armed = self.armed_since[observer.index]
+                if observer.index == index or armed is None or not observer.alive:
+                    continue
+                waited = now - max(since, armed, self.touched[observer.index])
+                if waited > bound:
+                    self.find(
+                        "not certified",
+                        f"h{index}/{incarnation:x} died at {died:.1f} s; {observer.name} has been armed and well for "
+                        f"{waited:.1f} s since (limit {bound:g} s)",
+                    )
+                    break
+
+    def check_nobody_was_disturbed(self) -> None:
+        """Under disturbances within the limits nobody fences, dies, is evicted, or stops VMs."""
+        for name in sorted(self.fenced):
+            self.find("fenced without cause", f"{name} fenced")
+        for host in self.hosts:
+            if not host.alive and host.name not in self.fenced:
+                self.find("fenced without cause", f"{host.name} was reset")
+            for slot, _ in sorted(self.evicted_by[host.index]):
+                self.find("fenced without cause", f"{host.name} evicted h{slot}")
+        for name in sorted(self.stopped_vms - self.fenced):
+            self.find("fenced without cause", f"{name} stopped its VMs")
+
+    def check_exactly_these_live(self, names: frozenset[str]) -> None:
+        """After a clean partition exactly one side lives, undisturbed; the rest has been reset."""
+        for host in self.hosts:
+            lives = host.alive and host.heart.phase is Phase.ARMED and host.name not in self.fenced
+            if lives != (host.name in names):
+                state = "lives" if lives else f"does not ({host.heart.phase.name.lower()}: {host.heart.message})"
+                self.find("wrong side", f"{host.name} {state}; by the rule {', '.join(sorted(names))} live")
+
+    def check_everybody_is_armed(self) -> None:
+        """After all faults have ended and the dead have been booted, the pool is whole again."""
+        for host in self.hosts:
+            if not (host.alive and host.heart.phase is Phase.ARMED):
+                self.find("not whole again", f"{host.name} is {host.heart.phase.name.lower()}: {host.heart.message}")

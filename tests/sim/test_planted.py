@@ -1,0 +1,110 @@
+"""Bugs put into the core on purpose: the simulation finds each of them within a bounded number of schedules. One that does not would prove
+nothing when it finds nothing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from quorate_core import clique, cycles, keeping, licence, partition
+from quorate_core.keeping import Keeping, Mode
+from quorate_core.slot import Slot
+
+from .faults import Event
+from .schedule import Schedule, generate, play
+
+
+def found(profile: str, rule: str, seeds: range) -> int | None:
+    """The first of these schedules that finds that."""
+    return next((seed for seed in seeds if any(f.rule == rule for f in play(generate(seed, profile)).findings)), None)
+
+
+def test_without_the_eviction_check_a_vm_runs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = licence.judge
+
+    def careless(cycle: licence.Cycle, slots: Mapping[int, Slot], *rest: object) -> licence.Evidence | licence.NoEvidence:
+        unread = {index: replace(one, evictions=()) for index, one in slots.items()}
+        return honest(cycle, unread, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cycles, "judge", careless)
+    assert found("eviction", "double run", range(60)) is not None
+
+
+def _greedy(neighbours: Mapping[int, int], weights: Mapping[int, int]) -> int:
+    """xhad's way: leave out the one with the worst set of those that it hears, again and again, until all that are left hear each other."""
+    left = set(neighbours)
+
+    def hears(index: int) -> list[int]:
+        return [other for other in left if other == index or neighbours[index] >> other & 1]
+
+    def score(index: int) -> tuple[int, int, int, int]:
+        heard = hears(index)
+        return sum(weights.get(other, 0) for other in heard), len(heard), -min(heard), -index
+
+    while any(len(hears(index)) < len(left) for index in left):
+        left.discard(min(left, key=score))
+    return sum(1 << index for index in left)
+
+
+HEARD = ((0, 2), (0, 4), (1, 2), (1, 3), (1, 4), (2, 3))
+"""Who hears whom in the graph in which a greedy choice ends with {0, 2} although {1, 2, 3} hear each other."""
+
+
+def _unlucky(seed: int) -> Schedule:
+    broken = [(a, b) for a in range(5) for b in range(a + 1, 5) if (a, b) not in HEARD]
+    cuts = tuple(Event(1.0, "cut", {"from": f"h{a}", "to": f"h{b}", "both": True}) for a, b in broken)
+    return Schedule(seed, 5, cuts, seconds=50, demands=("live: h1 h2 h3",))
+
+
+def test_the_exact_choice_lets_three_hosts_live_where_a_greedy_one_ends_with_two() -> None:
+    """Row 29: the five hosts of the research's section 1.5."""
+    assert play(_unlucky(1)).findings == []
+
+
+def test_a_greedy_choice_lets_two_hosts_live_where_three_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert partition.clique is clique
+    assert _greedy({0: 0b10100, 1: 0b11100, 2: 0b01011, 3: 0b00110, 4: 0b00011}, {}) == 0b00101
+    monkeypatch.setattr(clique, "best", _greedy)
+    assert any(f.rule == "wrong side" for f in play(_unlucky(1)).findings)
+
+
+def _pets_first(state: Keeping, now: float) -> tuple[Keeping, tuple[keeping.Action, ...]]:
+    """Acts, then checks."""
+    pet: tuple[keeping.Action, ...] = ()
+    if state.mode in (Mode.OPEN, Mode.LICENSED) and now >= state.next_pet_at:
+        state, pet = replace(state, next_pet_at=now + state.timeout_seconds / 4), (keeping.Pet(),)
+    if state.mode is Mode.LICENSED and now > state.deadline:
+        return replace(state, mode=Mode.EXPIRED), pet
+    return state, pet
+
+
+def test_a_keeper_that_pets_before_it_checks_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_tick", _pets_first)
+    assert found("silence", "double run", range(60)) is not None
+
+
+def test_a_keeper_that_adopts_a_licence_without_saving_it_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = keeping.step
+
+    def forgetful(state: Keeping, event: keeping.Event) -> tuple[Keeping, tuple[keeping.Action, ...]]:
+        after, actions = honest(state, event)
+        if after.mode is Mode.LICENSED:
+            actions = tuple(a for a in actions if not isinstance(a, keeping.SaveMarker))
+        return after, actions
+
+    monkeypatch.setattr(keeping, "step", forgetful)
+    assert found("silence", "double run", range(30)) is not None
+
+
+def test_a_keeper_that_opens_the_watchdog_after_its_deadline_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 8."""
+
+    def eager(marker: keeping.Marker | None, boot_id: str, now: float) -> tuple[Keeping, str | None]:
+        if marker is None or marker.boot_id != boot_id or marker.mode is Mode.CLOSED:
+            return Keeping(boot_id), None
+        asked = marker.asked_timeout_seconds
+        bound = Keeping(boot_id, marker.mode, marker.device, asked, asked, marker.incarnation, marker.deadline)
+        return bound, marker.device
+
+    monkeypatch.setattr(keeping, "restore", eager)
+    assert found("silence", "double run", range(30)) is not None
