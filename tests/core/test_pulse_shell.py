@@ -1,16 +1,22 @@
-"""Pulse's shell: a restart under a licence, and a second pulse."""
+"""Pulse's shell: a restart under a licence, a second pulse, the count of VMs, packets that are dropped."""
 
 import multiprocessing
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quorate_agent import wire
+from quorate_agent.clock import now
 from quorate_agent.pulse import __main__ as pulses
+from quorate_agent.pulse import describe
 from quorate_agent.pulse.disk import Disk
+from quorate_agent.pulse.network import Received
 from quorate_agent.voice import Voice
-from quorate_core import slot
-from quorate_core.heart import Keeper, KeeperSaid, Tick
+from quorate_core import packet, slot
+from quorate_core.heart import Keeper, KeeperSaid, StopVms, Tick
 from quorate_core.keeping import Mode
 from quorate_core.slot import Slot
 from quorate_core.statement import Phase, Statement
@@ -68,3 +74,107 @@ def test_a_second_pulse_on_one_host_does_not_start(tmp_path: Path, monkeypatch: 
     with pytest.raises((OSError, ValueError, wire.BadMessage)):
         pulses.Pulse("a", BOOT, Voice("second"))
     assert first is not None
+
+
+class VmsOf:
+    """A stopper that says at once that none is left."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def stop(self) -> int:
+        self.asked.append("stop")
+        return 0
+
+    def resume(self) -> None:
+        self.asked.append("resume")
+
+
+def pulse_with_vms(run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[pulses.Pulse, VmsOf]:
+    monkeypatch.chdir(run)
+    vms = VmsOf()
+    return pulses.Pulse("a", BOOT, Voice("test"), vms), vms
+
+
+def answered(pulse: pulses.Pulse) -> None:
+    """Until the stopper's worker has answered all that it was asked, and pulse has taken it in."""
+    worker = pulse._stopper
+    assert worker is not None
+    deadline = time.monotonic() + 10
+    while worker._waiting:
+        assert time.monotonic() < deadline, "the stopper does not answer"
+        pulse._take_in()
+
+
+def test_a_count_taken_before_the_host_began_to_fence_is_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence comes back, VMs start again, then the host is evicted: a zero from before would let them start twice. Row 57."""
+    pulse, vms = pulse_with_vms(tmp_path, monkeypatch)
+    pulse._heart = replace(pulse._heart, phase=Phase.ARMED)
+    pulse._act(StopVms(), 100.0, "")
+    pulse._heart = replace(pulse._heart, phase=Phase.FENCING)
+    answered(pulse)
+    assert (vms.asked, pulse._heart.vms_left) == (["stop"], None)
+    pulse._act(StopVms(), 101.0, "")
+    answered(pulse)
+    assert pulse._heart.vms_left == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "resumes"),
+    [
+        ({}, True),
+        ({"phase": Phase.FENCING}, False),
+        ({"phase": Phase.STARTING}, False),
+        ({"claimed": False}, False),
+        ({"resuming": True}, False),
+        ({"evidence_at": None}, False),
+        ({"evidence_at": 1.0}, False),
+    ],
+    ids=["proven alive", "fencing", "starting", "no slot", "slot not read", "no proof", "old proof"],
+)
+def test_vms_may_start_again_only_on_a_host_that_has_proven_life_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], resumes: bool
+) -> None:
+    """A pulse that was restarted on a fenced host must not let the kubelet go on which the one before it has stopped."""
+    pulse, vms = pulse_with_vms(tmp_path, monkeypatch)
+    well = replace(pulse._heart, config=config(tmp_path).core(), claimed=True, phase=Phase.ARMED, evidence_at=now() - 1)
+    pulse._heart = replace(well, **changes)
+    for _ in range(3):
+        pulse._resume_vms()
+    answered(pulse)
+    assert vms.asked == (["resume"] if resumes else [])
+
+
+@pytest.mark.parametrize(
+    ("pool_id", "key", "words"),
+    [
+        (POOL, b"another key 1234", "packets from 127.0.0.2 (b) are dropped: signature (another key?)"),
+        (bytes(range(2, 18)), bytes(16), "packets from 127.0.0.2 (b) are dropped: another pool (do two pools share one port?)"),
+    ],
+    ids=["another key", "another pool"],
+)
+def test_packets_with_another_key_or_of_another_pool_are_dropped_counted_and_named_in_the_arming_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool_id: bytes, key: bytes, words: str
+) -> None:
+    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    data = packet.encode(Statement("b", 1, 9, 1, bytes(32), Phase.JOINING), pool_id, key)
+    pulse._hear(Received(data, 0, "127.0.0.2"))
+    assert sum(pulse._dropped.counts.values()) == 1
+    said = describe.state(pulse._heart, now(), pulse._troubles(now()), {}, BOOT)
+    assert words in said["message"]
+    assert words in said["network"]["message"]
+
+
+def test_a_second_path_brings_copies_that_count_for_the_path_and_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    red_blue = (wire.MemberAddress("a", 0, ("127.0.0.1", "127.0.1.1")), wire.MemberAddress("b", 1, ("127.0.0.2", "127.0.1.2")))
+    (tmp_path / "new").write_text(replace(config(tmp_path / "disk"), members=red_blue, interfaces=("red", "blue")).to_json())
+    (tmp_path / "new").replace(tmp_path / wire.CONFIG_FILE)
+    pulse._look_for_config()
+    data = packet.encode(Statement("b", 1, 9, 1, bytes(32), Phase.JOINING), POOL, bytes(16))
+    for path in (0, 1):
+        pulse._hear(Received(data, path, f"127.0.{path}.2"))
+    assert dict(pulse._dropped.counts) == {packet.Drop.DUPLICATE: 1}
+    assert set(pulse._network.sources()[1].heard_at) == {"b"}
+    pulse._hear(Received(data, 0, "127.0.0.2"))
+    assert pulse._troubles(now()).dropped == ()

@@ -54,8 +54,8 @@ class Worker:
         self._bell.setblocking(False)
         self._button.setblocking(False)
         self._waiting = 0
-        self.holds = False
-        """Whether VMs were asked to stop and were not let start again."""
+        self.holds = True
+        """Whether VMs may be kept from starting: this pulse has asked for it, or the one before it may have."""
         threading.Thread(target=self._work, name="stopper", daemon=True).start()
 
     def stop(self, *, fencing: bool) -> None:
