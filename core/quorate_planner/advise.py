@@ -4,13 +4,14 @@ Each option is judged like any pool: first by the quick bracket, then, if that l
 not proven to help. With more candidates than time the best one found is given and said to be that.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from quorate_planner import bounds, tally
 from quorate_planner.planning import Plan, plan_problem
-from quorate_planner.problem import Problem, ProblemVm
+from quorate_planner.problem import Problem, ProblemHost, ProblemVm
 from quorate_planner.sharp import Budget, sharpen
 
 GIB = 1 << 30
@@ -87,8 +88,13 @@ def advise(problem: Problem, plan: Plan, budget: Budget, closed: frozenset[str] 
         return after(problem, step, closed)
 
     volume = _Volume(problem)
-    migration = _look(problem, plan, list(_migrations(problem, plan)), changed, volume, half)
-    unprotect = _look(problem, plan, list(_unprotections(problem, plan)), changed, volume, budget)
+    moves, singles = _migrations(problem, plan), _unprotections(problem, plan)
+    if volume.most(None) <= _proven(plan):
+        number = _migrations_count(problem)
+        migration = Looked(None, number, number, 0, number)
+    else:
+        migration = _look(problem, plan, moves, _migrations_count(problem), changed, volume, half)
+    unprotect = _look(problem, plan, singles, len(_one_of_each(problem.vms)), changed, volume, budget)
     lower_wish = plan.lower if plan.waiting_placed and not plan.plan_exists else None
     return Advice(plan, why_not_higher(plan), lower_wish, migration, unprotect)
 
@@ -146,11 +152,11 @@ class _Volume:
         self._values = counted.by_group(free + load[name] for name, free in zip(counted.names, counted.free, strict=True))
         self._budget = sum(counted.free) - waiting
 
-    def most(self, step: Step) -> int:
-        """No more failures than this are tolerated after the step."""
+    def most(self, step: Step | None) -> int:
+        """No more failures than this are tolerated after the step; None: as things are."""
         values, budget = list(self._values), self._budget
         match step:
-            case Migrate():
+            case None | Migrate():
                 pass
             case Unprotect(_, size, host):
                 if host is None:
@@ -161,7 +167,13 @@ class _Volume:
 
 
 def _look(
-    problem: Problem, plan: Plan, steps: Sequence[Step], changed: Callable[[Step], Problem], volume: _Volume, budget: Budget
+    problem: Problem,
+    plan: Plan,
+    steps: Iterator[Step],
+    candidates: int,
+    changed: Callable[[Step], Problem],
+    volume: _Volume,
+    budget: Budget,
 ) -> Looked:
     """All candidates by the quick bracket while there is time, then the hopeful ones by the sharp bracket, the most hopeful first."""
     now = _proven(plan)
@@ -172,20 +184,19 @@ def _look(
         return -min(_proven(found), enough), -min(found.upper, enough), step.size, step.vm
 
     quick = Budget.of(budget.clock, budget.left_seconds() * QUICK_SHARE)
-    possible = [step for step in steps if volume.most(step) > now]
-    hopeful: list[tuple[tuple[int, int, int, str], int, Plan]] = []
-    looked_at = 0
-    for number, step in enumerate(possible):
-        if quick.left_seconds() <= 0:
-            break
+    hopeful: list[tuple[tuple[int, int, int, str], int, Step, Plan]] = []
+    looked_at = hopeless = 0
+    while quick.left_seconds() > 0 and (step := next(steps, None)) is not None:
         looked_at += 1
+        if volume.most(step) <= now:
+            hopeless += 1
+            continue
         found = plan_problem(changed(step))
         if found.upper > now:
-            hopeful.append((worth(found, step), number, found))
+            hopeful.append((worth(found, step), looked_at, step, found))
     best: tuple[tuple[int, int, int, str], Option] | None = None
     undecided = 0
-    for key, number, found in sorted(hopeful, key=lambda each: each[:2]):
-        step = possible[number]
+    for key, _, step, found in sorted(hopeful, key=lambda each: each[:2]):
         if best is not None and (key[1], *key[2:]) >= (best[0][0], *best[0][2:]):
             continue  # even its upper bound is no better than what is proven of another
         if not found.exact and budget.left_seconds() > 0:
@@ -196,8 +207,7 @@ def _look(
                 best = key, Option(step, found.lower, found.upper, _proven(found) >= problem.wish)
         elif not found.exact:
             undecided += 1
-    hopeless = len(steps) - len(possible)
-    return Looked(best[1] if best else None, looked_at + hopeless, len(steps), undecided, hopeless)
+    return Looked(best[1] if best else None, looked_at, candidates, undecided, hopeless)
 
 
 def _proven(plan: Plan) -> int:
@@ -208,15 +218,33 @@ def _migrations(problem: Problem, plan: Plan) -> Iterator[Migrate]:
     """One VM of each size on each host to each other host with room: first each VM's emptiest target, then its next, and so on."""
     failing = frozenset(plan.witness.failed_hosts if plan.witness else ())
     roomy = sorted(problem.hosts, key=lambda host: (-host.free, host.name))
-    ranked: list[tuple[int, bool, int, str, str, Migrate]] = []
+    ordered = sorted(_one_of_each(problem.vms), key=lambda vm: (vm.host not in failing, -vm.size, vm.name))
+    waves = [_targets(vm, roomy) for vm in ordered if vm.host is not None]
+    while waves:
+        for targets in list(waves):
+            step = next(targets, None)
+            if step is None:
+                waves.remove(targets)
+            else:
+                yield step
+
+
+def _targets(vm: ProblemVm, roomy: Sequence[ProblemHost]) -> Iterator[Migrate]:
+    for host in roomy:
+        if vm.host is not None and host.name != vm.host and host.free >= vm.size and (vm.allowed is None or host.name in vm.allowed):
+            yield Migrate(vm.name, vm.size, vm.host, host.name)
+
+
+def _migrations_count(problem: Problem) -> int:
+    """How many there are, without making them."""
+    free = sorted(host.free for host in problem.hosts)
+    at = {host.name: host.free for host in problem.hosts}
+    number = 0
     for vm in _one_of_each(problem.vms):
-        if vm.host is None:
-            continue
-        targets = (h for h in roomy if h.name != vm.host and h.free >= vm.size and (vm.allowed is None or h.name in vm.allowed))
-        for rank, target in enumerate(targets):
-            step = Migrate(vm.name, vm.size, vm.host, target.name)
-            ranked.append((rank, vm.host not in failing, -vm.size, vm.name, target.name, step))
-    yield from (each[-1] for each in sorted(ranked, key=lambda each: each[:-1]))
+        if vm.host is not None:
+            roomy = len(free) - bisect_left(free, vm.size) if vm.allowed is None else sum(at[name] >= vm.size for name in vm.allowed)
+            number += roomy - (at[vm.host] >= vm.size and (vm.allowed is None or vm.host in vm.allowed))
+    return number
 
 
 def _unprotections(problem: Problem, plan: Plan) -> Iterator[Unprotect]:

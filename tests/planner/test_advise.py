@@ -31,6 +31,7 @@ def test_what_is_said_to_help_does_and_nothing_else_helps_more(problem: Problem)
     problem = replace(problem, wish=now.lower + 1)
     now = sharpen(problem, ENDLESS).plan
     advice = advise(problem, now, ENDLESS)
+    of = {vm.name: vm for vm in problem.vms}
     steps = {
         "migration": [
             Migrate(vm.name, vm.size, vm.host, host.name)
@@ -40,6 +41,7 @@ def test_what_is_said_to_help_does_and_nothing_else_helps_more(problem: Problem)
         ],
         "unprotect": [Unprotect(vm.name, vm.size, vm.host) for vm in problem.vms],
     }
+    assert advice.migration.candidates == len({(s.source, s.size, s.target, of[s.vm].allowed) for s in steps["migration"]})
     for looked, every in ((advice.migration, steps["migration"]), (advice.unprotect, steps["unprotect"])):
         if looked.best is not None:
             changed = after(problem, looked.best.step)
