@@ -20,12 +20,18 @@ from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
 from quorate_core.timing import TimingValues
 
+_OTHERS_KEPT = 4
+"""Copies of one slot on several disks, torn ones among them, that may be seen in turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """One incarnation under observation. `since` is when the read completed that first showed its last change, `stopped_at` when one
     completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage.
-    `sequence` is the highest that was seen of it: a block with a lower one is an old write that landed late, and says nothing."""
+
+    `block` is the newest that was seen of it, of the highest `sequence`. A block with a lower one is an old write that landed late, or an
+    older copy on another disk: it says nothing, and only its first sight (`others`) is a change.
+    """
 
     incarnation: int
     since: float
@@ -35,6 +41,7 @@ class Watch:
     required: int = 0
     sequence: int = 0
     stopped_at: float | None = None
+    others: tuple[bytes, ...] = ()
 
     @property
     def bound_seconds(self) -> float:
@@ -45,38 +52,33 @@ class Watch:
 def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool) -> Watch | None:
     """The watch after one more read. `seen` is None where the block holds no valid slot of that member."""
     at = cycle.completed_at
-    if seen is not None:
-        replaces = watch is None or not watch.armed
-        if watch is not None and seen.statement.incarnation == watch.incarnation:
-            changed = block != watch.block or after_gap
-            if seen.statement.sequence < watch.sequence:
-                return replace(watch, since=at if changed else watch.since, block=block)
-            return replace(
-                watch,
-                since=at if changed else watch.since,
-                armed=_is_armed(seen),
-                timing=seen.timing,
-                block=block,
-                required=seen.required,
-                sequence=seen.statement.sequence,
-                stopped_at=_stopped_at(watch.stopped_at, seen, at),
-            )
-        if replaces:
-            return Watch(
-                seen.statement.incarnation,
-                at,
-                _is_armed(seen),
-                seen.timing,
-                block,
-                seen.required,
-                seen.statement.sequence,
-                _stopped_at(None, seen, at),
-            )
+    newcomer = seen is not None and (watch is None or seen.statement.incarnation != watch.incarnation)
+    if seen is not None and newcomer and (watch is None or not watch.armed):
+        return _with_newest(Watch(seen.statement.incarnation, at, False, seen.timing, block), seen, block, at)
     if watch is None:
         return None
-    # A block that is unreadable is no sign of life while it stays the same; while it changes, somebody is writing: count again.
-    changed = after_gap or (seen is None and block != watch.block)
-    return replace(watch, since=at if changed else watch.since, block=watch.block if seen is not None else block)
+    if newcomer:
+        return replace(watch, since=at) if after_gap else watch
+    fresh = block != watch.block and block not in watch.others
+    watch = replace(watch, since=at) if fresh or after_gap else watch
+    if seen is not None and seen.statement.sequence >= watch.sequence:
+        return _with_newest(watch, seen, block, at)
+    # Unreadable, or older than what was seen: somebody is writing, or has written, while such blocks keep coming that were not there before.
+    return replace(watch, others=(*watch.others, block)[-_OTHERS_KEPT:]) if fresh else watch
+
+
+def _with_newest(watch: Watch, seen: Slot, block: bytes, at: float) -> Watch:
+    others = () if seen.statement.sequence > watch.sequence else watch.others
+    return replace(
+        watch,
+        armed=_is_armed(seen),
+        timing=seen.timing,
+        block=block,
+        required=seen.required,
+        sequence=seen.statement.sequence,
+        stopped_at=_stopped_at(watch.stopped_at, seen, at),
+        others=others,
+    )
 
 
 def confirmed(watch: Watch, slot_index: int, cycle: Cycle) -> Issued | None:

@@ -131,3 +131,14 @@ def test_an_old_write_that_lands_late_starts_the_count_again_and_unsays_nothing(
     disarmed = replace(VICTIM, statement=replace(SAID, phase=Phase.DISARMED, sequence=120), watchdog_armed=False)
     watch = watched(VICTIM, BLOCK, watched(disarmed, slot.encode(disarmed), watched(), at=30), at=32)
     assert not watch.armed
+
+
+def test_copies_of_different_age_that_are_seen_in_turns_are_a_change_only_once() -> None:
+    """Several disks: a host that died between two of its writes leaves them behind, and each read takes the majority that answers first."""
+    newer = replace(VICTIM, statement=replace(SAID, sequence=101))
+    watch = watched(newer, slot.encode(newer), watched(), at=2)
+    assert watch.since == 2.5
+    for at in range(4, 20, 4):
+        watch = watched(before=watch, at=at)
+        watch = watched(newer, slot.encode(newer), watch, at=at + 2)
+    assert watch.since == 4.5, "the older copy was a change when it first came back, and never again"
