@@ -14,14 +14,15 @@ import struct
 import subprocess
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
-Fault = Literal["ok", "eio", "hang"] | float
-"""What happens to a request; a number is the seconds by which it is late."""
+Fault = Literal["ok", "eio", "hang"] | float | tuple[float, ...]
+"""What happens to a request; a number is the seconds by which it is late, several numbers are for the next requests in turn."""
 
 _IN = struct.Struct("<IIQQIIIHH")
 _OUT = struct.Struct("<IiQ")
@@ -51,6 +52,7 @@ class _Request:
     arrived_at: float
     opcode: int
     unique: int
+    number: int
     body: bytes
 
 
@@ -65,6 +67,7 @@ class FaultyDisk:
         self._bell, self._button = socket.socketpair()
         self._stop = False
         self._held: list[_Request] = []
+        self._arrived: Counter[int] = Counter()
         self._thread = threading.Thread(target=self._serve, name="faulty disk", daemon=True)
 
     def mount(self, over: Path, inside: list[str]) -> None:
@@ -113,11 +116,13 @@ class FaultyDisk:
             return error.errno in (errno.EAGAIN, errno.EINTR, errno.ENOENT)  # ENOENT: the request was called off meanwhile
         _, opcode, unique, *_ = _IN.unpack_from(data)
         if opcode not in _NOT_ANSWERED:
-            self._held.append(_Request(time.monotonic(), opcode, unique, data[_IN.size :]))
+            self._held.append(_Request(time.monotonic(), opcode, unique, self._arrived[opcode], data[_IN.size :]))
+            self._arrived[opcode] += 1
         return True
 
     def _fault(self, request: _Request) -> Fault:
-        return self.reads if request.opcode == _Op.READ else self.writes if request.opcode == _Op.WRITE else "ok"
+        fault = self.reads if request.opcode == _Op.READ else self.writes if request.opcode == _Op.WRITE else "ok"
+        return fault[request.number % len(fault)] if isinstance(fault, tuple) else fault
 
     def _done(self, request: _Request) -> bool:
         fault = self._fault(request)

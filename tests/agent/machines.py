@@ -100,7 +100,7 @@ class Machine:
     dog: Dog
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _link: socket.socket | None = None
-    _state: dict[str, Any] = field(default_factory=dict)
+    _said: dict[str, Any] = field(default_factory=dict)
 
     def start(self, *names: str) -> None:
         for name in names or ("keeper", "pulse"):
@@ -137,20 +137,27 @@ class Machine:
 
     def state(self) -> dict[str, Any]:
         """What pulse last said of itself; {} if it does not answer."""
+        return dict(self._hear().get("agent", {}))
+
+    def metrics(self) -> dict[str, Any]:
+        """What pulse last counted; {} if it does not answer."""
+        return dict(self._hear().get("metrics", {}))
+
+    def _hear(self) -> dict[str, Any]:
         try:
             if self._link is None:
                 self._link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
                 self._link.connect(f"/proc/self/fd/{self._folder_fd}/{wire.PULSE_SOCKET}")
             while data := self._link.recv(wire.MAX_MESSAGE_BYTES):
-                self._state = json.loads(data)["agent"]
+                self._said = json.loads(data)
             raise ConnectionResetError
         except BlockingIOError:
-            return self._state
+            return self._said
         except OSError:
             if self._link is not None:
                 self._link.close()
             self._link = None
-            self._state = {}
+            self._said = {}
             return {}
 
     @property

@@ -6,6 +6,8 @@ Rows are those of the design's test matrix. Every scenario also watches the prom
 import time
 from collections.abc import Iterable
 
+import pytest
+
 from quorate_core.slot import Evidence
 from tests.agent.machines import TIMING
 from tests.agent.namespaces import Pool
@@ -61,6 +63,7 @@ def test_of_three_equal_parts_exactly_one_lives(pool: Pool) -> None:
     settles(pool, (0,))
 
 
+@pytest.mark.nightly
 @scenario()
 def test_of_three_parts_the_largest_lives(pool: Pool) -> None:
     """Row 27, 1:2:1."""
@@ -77,6 +80,7 @@ def test_a_deaf_host_and_a_mute_one_go(pool: Pool) -> None:
     settles(pool, (0, 1))
 
 
+@pytest.mark.nightly
 @scenario()
 def test_of_a_chain_of_hosts_one_connected_pair_lives(pool: Pool) -> None:
     """Row 29: 0-1-2-3."""
