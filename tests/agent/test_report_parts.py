@@ -1,0 +1,149 @@
+"""What report makes of pulse's numbers, and of this host's addresses."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from quorate_agent import wire
+from quorate_agent.histogram import CYCLE_BOUNDS_SECONDS, Histogram
+from quorate_agent.pulse import describe
+from quorate_agent.report import addresses, listening
+from quorate_agent.report.addresses import Found
+from quorate_agent.report.metrics import PulseMetrics
+from quorate_api.hahost import AgentReport
+from quorate_core.eviction import Eviction
+from quorate_core.heart import Heart
+from quorate_core.membership import Peer
+from quorate_core.pool import Member, PoolConfig
+from quorate_core.slot import Evidence, Issued
+from quorate_core.statement import Phase
+from quorate_core.timing import STANDARD
+
+CONFIG = PoolConfig(bytes(range(1, 17)), tuple(Member(i, f"h{i}") for i in range(3)), STANDARD)
+HEART = Heart(
+    "h0",
+    bytes(16),
+    7,
+    config=CONFIG,
+    phase=Phase.ARMED,
+    claimed=True,
+    licensed=True,
+    confirmed=True,
+    evidence_at=98.0,
+    deadline=118.0,
+    disk_problem="",
+    peers={1: Peer(changed_at=99.0, heard_at=99.5), 2: Peer()},
+    issued=(Issued(2, 9, 5.0, 5.0, Evidence.CONFIRMED),),
+    evictions=(Eviction(2, 9, STANDARD.values, 90.0),),
+)
+
+
+def said() -> dict[str, Any]:
+    """A whole message of pulse, as report receives it."""
+    cycles, late = Histogram(CYCLE_BOUNDS_SECONDS), Histogram((0.001, 0.01))
+    for seconds in (0.003, 0.003, 9.0):
+        cycles.observe(seconds)
+    late.observe(0.005)
+    agent = describe.state(HEART, 100.0, describe.Troubles(("",)), {(2, 9): "2026-01-01T00:00:00+00:00"}, "boot")
+    counted = describe.metrics(HEART, 100.0, cycles, 1, {"old evidence": 2}, late.to_json())
+    return wire.parse(wire.message("state", agent=agent, drops={"signature": 3}, metrics=counted), "test")
+
+
+def exposed(*, connected: bool = True) -> dict[str, float]:
+    """The metrics as a scrape sees them: name with labels, value."""
+    ear = listening.Ear("nowhere")
+    ear.connected, ear.state = connected, said()
+    registry = CollectorRegistry()
+    registry.register(PulseMetrics(ear))
+    lines = generate_latest(registry).decode().splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
+def test_what_pulse_says_fits_the_api_with_evictions_kinds_and_both_bounds() -> None:
+    report = AgentReport.model_validate(said()["agent"])
+    assert [(e.host, e.incarnation) for e in report.evictions] == [("h2", "0000000000000009")]
+    assert (report.certificates[0].kind, report.bound_seconds, report.eviction_bound_seconds) == ("Confirmed", 59, 53)
+    assert "none of its VMs is left" in report.certificates[0].evidence
+    assert report.storageless is False
+
+
+def test_a_host_without_storage_for_too_long_says_that_it_lives_on_the_network_alone() -> None:
+    agent = describe.state(HEART, 110.0, describe.Troubles(("",)), {}, "boot")
+    assert agent["storageless"] is True
+
+
+def test_each_number_of_pulse_is_exposed_under_its_name() -> None:
+    found = exposed()
+    expected = {
+        "quorate_agent_pulse_connected": 1,
+        "quorate_agent_armed": 1,
+        "quorate_agent_storageless": 0,
+        "quorate_agent_evictions": 1,
+        "quorate_agent_certificates": 1,
+        "quorate_agent_licence_left_seconds": 18,
+        "quorate_agent_evidence_age_seconds": 2,
+        'quorate_agent_heartbeat_age_seconds{channel="storage",peer="h1"}': 1,
+        'quorate_agent_heartbeat_age_seconds{channel="network",peer="h1"}': 0.5,
+        'quorate_agent_packets_dropped_total{reason="signature"}': 3,
+        'quorate_agent_warnings_total{kind="old evidence"}': 2,
+        "quorate_agent_storage_cycles_failed_total": 1,
+        'quorate_agent_storage_cycle_seconds_bucket{le="0.005"}': 2,
+        'quorate_agent_storage_cycle_seconds_bucket{le="8.0"}': 2,
+        'quorate_agent_storage_cycle_seconds_bucket{le="+Inf"}': 3,
+        "quorate_agent_storage_cycle_seconds_count": 3,
+        'quorate_agent_pet_lateness_seconds_bucket{le="0.01"}': 1,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert not any("h2" in name for name in found), "a host that was never seen has no age"
+
+
+def test_without_pulse_there_are_no_stale_numbers() -> None:
+    assert exposed(connected=False) == {"quorate_agent_pulse_connected": 0}
+
+
+LISTED = [
+    Found(1, "127.0.0.1", True),
+    Found(2, "10.0.0.5", True),
+    Found(2, "10.0.0.6", True),
+    Found(2, "2001:db8::5", True),
+    Found(3, "2001:db8:1::5", False),
+    Found(3, "2001:db8:1::6", True),
+    Found(4, "10.2.0.5", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("like", "chosen"),
+    [("10.0.0.1", ("10.0.0.5", "2001:db8:1::6", "", "")), ("2001:db8::1", ("2001:db8::5", "2001:db8:1::6", "", ""))],
+    ids=["IPv4", "IPv6"],
+)
+def test_of_each_interface_one_sound_address_is_chosen_of_the_nodes_own_family_where_there_is_one(
+    like: str, chosen: tuple[str, ...]
+) -> None:
+    assert addresses.choose((2, 3, 4, 0), LISTED, like) == chosen
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not (shutil.which("unshare") and shutil.which("ip")), reason="needs root, unshare and ip")
+def test_the_kernel_lists_the_addresses_of_real_interfaces() -> None:
+    commands = (
+        "ip link add red type veth peer name blue && ip addr add 10.9.0.1/24 dev red && ip addr add 10.9.0.2/24 dev red && "
+        "ip addr add 2001:db8::9/64 dev blue nodad && ip link set red up && ip link set blue up && "
+    )
+    python = (
+        f"{sys.executable} -c \"from quorate_agent.report import addresses; print(addresses.own(['blue', 'red', 'none'], '10.0.0.1'))\""
+    )
+    done = subprocess.run(["unshare", "--net", "sh", "-c", commands + python], capture_output=True, text=True, timeout=30, check=False)
+    if "Unknown device type" in done.stderr or "not supported" in done.stderr:
+        pytest.skip(f"no veth interfaces here: {done.stderr.strip()}")
+    assert done.stdout.strip() == "('2001:db8::9', '10.9.0.1', '')", done.stderr
+
+
+def test_the_loopback_address_of_this_machine_is_found() -> None:
+    assert addresses.own(["lo"], "10.0.0.1") == ("127.0.0.1",)
+    assert socket.if_nametoindex("lo") == 1
