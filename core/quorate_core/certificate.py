@@ -63,7 +63,7 @@ def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, 
     watch = replace(watch, since=at) if fresh or after_gap else watch
     if seen is not None and seen.statement.sequence >= watch.sequence:
         return _with_newest(watch, seen, block, at)
-    # Unreadable, or older than what was seen: somebody is writing, or has written, while such blocks keep coming that were not there before.
+    # Unreadable, or older than what was seen: somebody writes, or has written, while such blocks keep coming that were not there before.
     return replace(watch, others=(*watch.others, block)[-_OTHERS_KEPT:]) if fresh else watch
 
 

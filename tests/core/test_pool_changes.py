@@ -28,7 +28,7 @@ REFUSED = Heart(
 
 
 def verdict_on(heart: Heart) -> HostPhase:
-    said = describe.state(heart, 100.0, "", {}, "boot")
+    said = describe.state(heart, 100.0, describe.Troubles(()), {}, "boot")
     facts = HostFacts(
         "a", incarnation=said["incarnation"], boot_id="boot", state=said["state"], armed=said["armed"], message=said["message"]
     )

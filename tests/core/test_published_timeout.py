@@ -65,6 +65,6 @@ def test_the_report_names_the_silence_that_the_published_timing_demands_and_not_
     """The pool went from 20 s to 12 s while this host was armed, and its device only does 60 s."""
     alone, _ = heartbeat.step(ARMED, KeeperGone(101))
     heart, _ = heartbeat.step(alone, Configured(101, replace(CONFIG, timing=FAST)))
-    bound = describe.state(heart, 101.0, "", {}, "boot")["boundSeconds"]
+    bound = describe.state(heart, 101.0, describe.Troubles(()), {}, "boot")["boundSeconds"]
     assert bound == published(heart).timing.release_after_silence_seconds == STANDARD.values_with_watchdog(60).release_after_silence_seconds
-    assert describe.state(replace(heart, claimed=False), 101.0, "", {}, "boot")["boundSeconds"] is None
+    assert describe.state(replace(heart, claimed=False), 101.0, describe.Troubles(()), {}, "boot")["boundSeconds"] is None
