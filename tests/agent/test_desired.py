@@ -1,5 +1,6 @@
 """What report makes of the API's objects: the configuration of pulse, or one sentence that names what is missing."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -57,6 +58,72 @@ def test_profile_and_timing_set_the_two_inputs() -> None:
     assert isinstance(fast, wire.PulseConfig)
     assert isinstance(own, wire.PulseConfig)
     assert (fast.licence_seconds, fast.watchdog_seconds, own.licence_seconds, own.watchdog_seconds) == (12, 5, 6, 2)
+
+
+def test_weights_and_all_disks_reach_pulse() -> None:
+    storage = {"devicePath": "/dev/one", "additionalDevicePaths": ["/dev/two", "/dev/three"]}
+    heavy = HAHost.model_validate({**host("a").model_dump(by_alias=True), "spec": {"pool": "p", "weight": 7}})
+    config = configured(pool(heartbeat={"storage": storage}), [heavy])
+    assert isinstance(config, wire.PulseConfig)
+    assert config.disks == ("/dev/one", "/dev/two", "/dev/three")
+    assert (config.core().disks, config.core().members[0].weight) == (3, 7)
+    assert wire.PulseConfig.from_json(config.to_json()) == config
+
+
+PATHS = {"storage": {"devicePath": "/dev/shared"}, "network": {"interfaces": ["red", "blue"]}}
+
+
+def reporting(name: str, slot: int, *addresses: str) -> HAHost:
+    """A host whose agent has reported these addresses."""
+    known = host(name, slot, f"10.0.0.{slot + 1}")
+    agent = {"addresses": list(addresses)}
+    return HAHost.model_validate({**known.model_dump(by_alias=True), "status": {**known.status.model_dump(by_alias=True), "agent": agent}})
+
+
+def test_each_host_finds_its_own_addresses_and_takes_the_others_from_their_reports() -> None:
+    hosts = [reporting("a", 0, "10.9.9.9"), reporting("b", 1, "10.1.0.2", "10.2.0.2"), reporting("c", 2), reporting("d", 3, "", "10.2.0.4")]
+    config = desired.configuration("a", pool(heartbeat=PATHS), hosts, KEY, NOW, ("10.1.0.1", "10.2.0.1"))
+    assert isinstance(config, wire.PulseConfig)
+    assert [m.addresses for m in config.members] == [
+        ("10.1.0.1", "10.2.0.1"), ("10.1.0.2", "10.2.0.2"), ("10.0.0.3",), ("", "10.2.0.4"),
+    ]  # fmt: skip
+    assert (config.path_name(0), config.path_name(1)) == ("red", "blue")
+    assert wire.PulseConfig.from_json(config.to_json()) == config
+
+
+def test_a_host_with_an_address_on_none_of_the_interfaces_is_told_which_were_meant() -> None:
+    found = desired.configuration("a", pool(heartbeat=PATHS), [host("a")], KEY, NOW, ("", ""))
+    assert isinstance(found, desired.Unready)
+    assert found.why == "HAPool p: spec.heartbeat.network.interfaces: host a has no address on any of red, blue"
+
+
+def test_a_file_of_an_older_report_with_one_disk_and_one_address_is_read() -> None:
+    assert isinstance(GOOD, wire.PulseConfig)
+    fields = json.loads(GOOD.to_json())
+    fields["disk"] = fields.pop("disks")[0]
+    for member in fields["members"]:
+        member["address"] = member.pop("addresses")[0]
+    del fields["interfaces"]
+    assert wire.PulseConfig.from_json(json.dumps(fields)) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("disks", [], "disks: it is empty"),
+        ("disks", ["/a", "/a"], "disks: one is named twice"),
+        ("disks", ["/a", "/b", "/c", "/d"], "a pool has 1 to 3 heartbeat disks, not 4"),
+        ("disks", [5], "disks: [5] is not a list of texts"),
+        ("interfaces", "red", "interfaces: 'red' is not a list"),
+        ("members", [{"host": "a", "slot": 0, "addresses": ["10.0.0.1", "10.0.0.2"]}], "members[0].addresses: 2 addresses for 1 paths"),
+        ("members", [{"host": "a", "slot": 0, "addresses": ["10.0.0.1"], "weight": -1}], "weight -1 is not within"),
+    ],
+)
+def test_bad_lists_in_a_config_file_are_refused_by_field(field: str, value: Any, words: str) -> None:
+    assert isinstance(GOOD, wire.PulseConfig)
+    with pytest.raises(wire.BadMessage) as error:
+        wire.PulseConfig.from_json(json.dumps({**json.loads(GOOD.to_json()), field: value}))
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize(
