@@ -24,7 +24,7 @@ _KEPT = frozenset(
     | {"maxProperties", "required", "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations"}
 )
 _DROPPED = frozenset({"title"})
-_WIDE_INTEGERS = ("Bytes", "eneration")  # sizes and generations are 64-bit, counts fit 32
+_WIDE_INTEGERS = ("Bytes", "Bytes[]", "blocks[]", "eneration")  # sizes and generations are 64-bit, counts fit 32
 
 
 class NotStructural(ValueError):
