@@ -116,6 +116,15 @@ def _host(where: source.Source, observed: Observed, name: str) -> list[str]:
             if view is not None:
                 state = "works" if view.ok else "does NOT work"
                 lines.append(f"{channel} {state}, sees {', '.join(view.sees) or 'nobody'}{': ' + view.message if view.message else ''}")
+        if agent.addresses:
+            lines.append(f"heartbeat addresses: {', '.join(address or 'none' for address in agent.addresses)}")
+        if agent.storageless:
+            lines.append("it lives on the network alone: no host of the pool has storage; any further loss then fences it")
+        if agent.bound_seconds is not None:
+            evicted = f", {agent.eviction_bound_seconds:g} s after an eviction" if agent.eviction_bound_seconds is not None else ""
+            lines.append(f"if it falls silent, the others know it dead after {agent.bound_seconds:g} s{evicted}")
+        lines += [f"it has evicted {gone.host}, incarnation {gone.incarnation}" for gone in agent.evictions]
+        lines += [f"it has certified {c.host} dead ({c.kind}): {c.evidence}" for c in agent.certificates]
         if agent.watchdog is not None:
             dog = agent.watchdog
             lines.append(f"watchdog {dog.device} ({dog.identity}), {dog.timeout_seconds} s, {'armed' if dog.armed else 'not armed'}")
