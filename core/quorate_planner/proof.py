@@ -76,7 +76,7 @@ class Proof:
         homeless = []
         for vm in vms:
             at = bind.get(vm.name)
-            if at is None or not 0 <= at < len(self.chains) or not self._holds_size(at, vm.size):
+            if at is None or not 0 <= at < len(self.chains) or not self._suits(at, vm):
                 homeless.append(vm)
                 continue
             self._count(vm, at, 1)
@@ -186,7 +186,7 @@ class Proof:
         """The zones that can hold the VM, the best first: rounded about as little as anywhere, then the one with most memory."""
         found = []
         for z, chain in enumerate(self.chains):
-            if self._holds_size(z, vm.size) and self._open_to(z, vm):
+            if self._suits(z, vm) and self._open_to(z, vm):
                 waste = rounded(chain, vm.size) - vm.size
                 found.append((waste, z))
         least = min((waste for waste, _ in found), default=0)
@@ -225,7 +225,7 @@ class Proof:
             self.unbound -= {name}
         if vm is None:
             return
-        if at is not None and self._holds_size(at, vm.size) and self._open_to(at, vm):
+        if at is not None and self._suits(at, vm) and self._open_to(at, vm):
             self._count(vm, at, 1)
         else:
             self._bind(vm, prefer)
@@ -254,9 +254,10 @@ class Proof:
             self._reopened = True
         self._limits[z] = limits
 
-    def _holds_size(self, z: int, size: int) -> bool:
+    def _suits(self, z: int, vm: ProblemVm) -> bool:
+        """Whether the zone can hold it. Hugepages and labels that keep VMs apart are not counted here: such a VM suits no zone."""
         chain = self.chains[z]
-        return chain is None or size <= chain[-1]
+        return (chain is None or vm.size <= chain[-1]) and not vm.hugepages and not vm.apart
 
     def _open_to(self, z: int, vm: ProblemVm) -> bool:
         allowed = vm.allowed

@@ -16,6 +16,7 @@ from quorate_controller import kube
 from quorate_controller.admission import decisions
 from quorate_controller.admission.assess import Assessment, Questions
 from quorate_controller.admission.decisions import Allow, Refuse, Verdict
+from quorate_controller.admission.proofs import Proofs
 from quorate_controller.admission.requests import Request
 from quorate_controller.admission.store import Held, Ledgers
 from quorate_controller.observe import BadInput
@@ -49,9 +50,10 @@ class _Waiting:
 class Batch:
     """The queue of one replica. `look` reads the cluster, fresh."""
 
-    def __init__(self, look: Callable[[], Awaitable[Scene]], ledgers: Ledgers) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Scene]], ledgers: Ledgers, proofs: Proofs | None = None) -> None:
         self._look = look
         self._ledgers = ledgers
+        self._proofs = proofs or Proofs()
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
 
     async def submit(self, request: Request) -> Verdict:
@@ -82,7 +84,8 @@ class Batch:
             held = await self._ledgers.read()
             scene = await self._look()
             # In a thread: the event loop also answers pods and, in the leader, renews the lease.
-            settled = await asyncio.to_thread(settle, [w.request for w in waiting], scene, {pool: h.ledger for pool, h in held.items()})
+            ledgers = {pool: h.ledger for pool, h in held.items()}
+            settled = await asyncio.to_thread(settle, [w.request for w in waiting], scene, ledgers, self._proofs)
             lost = set()
             for pool, ledger in settled.ledgers.items():
                 was = held.get(pool, Held())
@@ -109,8 +112,10 @@ class Settled:
     ledgers: Mapping[str, Ledger]
 
 
-def settle(requests: Sequence[Request], scene: Scene, ledgers: Mapping[str, Ledger]) -> Settled:
+def settle(requests: Sequence[Request], scene: Scene, ledgers: Mapping[str, Ledger], proofs: Proofs | None = None) -> Settled:
     """Decide requests one after another, each knowing what the earlier ones reserved. A dry run reserves nothing."""
+    proofs = proofs or Proofs()
+    proofs.begin()
     after = dict(ledgers)
     verdicts: list[tuple[str | None, Verdict]] = []
     for request in requests:
@@ -121,7 +126,7 @@ def settle(requests: Sequence[Request], scene: Scene, ledgers: Mapping[str, Ledg
         if not isinstance(assessment, Questions):
             verdicts.append((None, assessment))
             continue
-        pool, verdict = _first_allowed(assessment, scene.snapshots, after)
+        pool, verdict = _first_allowed(assessment, scene.snapshots, after, proofs)
         if isinstance(verdict, Allow):
             if pool is not None and not request.dry_run:
                 for reservation in verdict.reservations:
@@ -131,23 +136,25 @@ def settle(requests: Sequence[Request], scene: Scene, ledgers: Mapping[str, Ledg
     return Settled(tuple(verdicts), after)
 
 
-def _first_allowed(questions: Questions, snapshots: Mapping[str, Snapshot], ledgers: Mapping[str, Ledger]) -> tuple[str | None, Verdict]:
+def _first_allowed(
+    questions: Questions, snapshots: Mapping[str, Snapshot], ledgers: Mapping[str, Ledger], proofs: Proofs
+) -> tuple[str | None, Verdict]:
     """The first pool that takes the change; if none does, the first refusal. No question, no objection."""
     refused: tuple[str, Verdict] | None = None
     for pool, asked in questions.alternatives:
-        verdict = _all(asked, snapshots[pool], ledgers.get(pool, Ledger()))
+        verdict = _all(asked, snapshots[pool], ledgers.get(pool, Ledger()), proofs)
         if isinstance(verdict, Allow):
             return pool, verdict
         refused = refused or (pool, verdict)
     return refused or (None, Allow())
 
 
-def _all(asked: Sequence[decisions.Asked], snapshot: Snapshot, ledger: Ledger) -> Verdict:
+def _all(asked: Sequence[decisions.Asked], snapshot: Snapshot, ledger: Ledger, proofs: Proofs) -> Verdict:
     """Every change of one request, or none of them."""
     warnings: list[str] = []
     made: list[Reservation] = []
     for one in asked:
-        verdict = decisions.decide(one, reserve(snapshot, ledger.entries))
+        verdict = decisions.decide(one, reserve(snapshot, ledger.entries), proofs)
         if isinstance(verdict, Refuse):
             return verdict
         warnings += verdict.warnings

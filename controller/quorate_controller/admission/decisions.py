@@ -9,6 +9,7 @@ from typing import assert_never
 
 import quorate_planner as planner
 from quorate_controller.admission import messages
+from quorate_controller.admission.proofs import Proofs
 from quorate_controller.admission.requests import OVERRIDE
 from quorate_core.facts import Host, OvercommitPolicy, Protection, Snapshot, Vm
 from quorate_core.ledger import Reservation, ReservationKind
@@ -90,33 +91,34 @@ class Asked:
     exists: bool = True
 
 
-def achieved(snapshot: Snapshot) -> int | None:
+def achieved(snapshot: Snapshot, proofs: Proofs | None = None) -> int | None:
     """k: the number of failures that a plan covers now, at most the wish. None: not even the VMs that wait now have a place."""
     wish = snapshot.pool.host_failures_to_tolerate
-    if planner.holds(snapshot, wish):
+    if (proofs is not None and proofs.kept(snapshot, wish)) or planner.holds(snapshot, wish):
         return wish
     plan = planner.plan(snapshot)
     return min(wish, plan.lower) if plan.waiting_placed else None
 
 
-def decide(asked: Asked, snapshot: Snapshot) -> Verdict:
-    """The answer to one change. `snapshot` contains every reservation made before."""
+def decide(asked: Asked, snapshot: Snapshot, proofs: Proofs | None = None) -> Verdict:
+    """The answer to one change. `snapshot` contains every reservation made before; `proofs` remembers what was proven last."""
+    proofs = proofs or Proofs()
     if not snapshot.pool.armed:
         return Allow((messages.disarmed(snapshot),))
     change = asked.change
     match change:
         case Start():
-            verdict = _start(asked, change.vm, snapshot)
+            verdict = _start(asked, change.vm, snapshot, proofs)
         case Grow():
-            verdict = _grow(asked, change.vm, snapshot)
+            verdict = _grow(asked, change.vm, snapshot, proofs)
         case Protect():
-            verdict = _protect(asked, change.vm, snapshot)
+            verdict = _protect(asked, change.vm, snapshot, proofs)
         case Stop():
             verdict = _stop(change, snapshot)
         case Tolerate():
-            verdict = _tolerate(asked, change.number, snapshot)
+            verdict = _tolerate(asked, change.number, snapshot, proofs)
         case Maintain():
-            verdict = _maintain(asked, change, snapshot)
+            verdict = _maintain(asked, change, snapshot, proofs)
         case _:
             assert_never(change)
     return verdict if isinstance(verdict, Allow) else _softened(verdict, asked, snapshot)
@@ -151,19 +153,19 @@ def _taken_anyway(asked: Asked, snapshot: Snapshot) -> tuple[Reservation, ...]:
             return ()
 
 
-def _start(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
+def _start(asked: Asked, vm: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     if vm.protection is Protection.PROTECTED and (ties := _ties(vm)):
         return Refuse(messages.not_agile(vm, ties))
     present = snapshot.vm(vm.key)
     if present is not None and present.host is not None:
-        return _start_again(asked, vm, present, snapshot)
-    k = achieved(snapshot)
+        return _start_again(asked, vm, present, snapshot, proofs)
+    k = achieved(snapshot, proofs)
     if k is None:
         return Allow((messages.no_plan_now(snapshot),), _taken_anyway(asked, snapshot))
     # NB: the planner keeps a VM that is not agile to its own host; an unprotected one may start wherever its constraints let it.
-    hosts = planner.start_hosts(snapshot, vm if vm.protection is Protection.PROTECTED else replace(vm, not_agile=()), k)
-    if hosts:
-        return Allow((), (_reserved_start(asked, vm, hosts[0], pinned=True),))
+    host = proofs.start_host(snapshot, vm if vm.protection is Protection.PROTECTED else replace(vm, not_agile=()), k)
+    if host is not None:
+        return Allow((), (_reserved_start(asked, vm, host, pinned=True),))
     best = _roomiest(vm, snapshot)
     if best is None:
         waits = messages.fits_nowhere(vm, snapshot)
@@ -175,22 +177,22 @@ def _start(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
     return Refuse(messages.would_break(what, snapshot, k, after, f" (on {best.name}, where most memory is free)"))
 
 
-def _start_again(asked: Asked, vm: Vm, present: Vm, snapshot: Snapshot) -> Verdict:
+def _start_again(asked: Asked, vm: Vm, present: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     """A VM that has its place already: a restart, or a request that is repeated. It keeps that place."""
     kept = replace(_reserved_start(asked, vm, present.host, pinned=True), restart=True)
-    verdict = _grow(asked, vm, snapshot)
+    verdict = _grow(asked, vm, snapshot, proofs)
     if isinstance(verdict, Allow) and vm.protection is Protection.PROTECTED and present.protection is not Protection.PROTECTED:
-        verdict = _protect(asked, vm, snapshot)
+        verdict = _protect(asked, vm, snapshot, proofs)
     return verdict if isinstance(verdict, Refuse) else Allow(verdict.warnings, (kept, *verdict.reservations))
 
 
-def _grow(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
+def _grow(asked: Asked, vm: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     present = snapshot.vm(vm.key)
     if present is None or vm.size_bytes <= present.size_bytes:
         return Allow()
     if present.host is None:
-        return _start(asked, vm, snapshot) if present.should_run else Allow()
-    k = achieved(snapshot)
+        return _start(asked, vm, snapshot, proofs) if present.should_run else Allow()
+    k = achieved(snapshot, proofs)
     if k is None:
         return Allow((messages.no_plan_now(snapshot),), _taken_anyway(asked, snapshot))
     host = snapshot.host(present.host)
@@ -198,13 +200,13 @@ def _grow(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
     if vm.size_bytes - present.size_bytes > room:
         return Refuse(messages.grows_past_its_host(present, vm.size_bytes, room))
     grown = planner.apply(snapshot, planner.GrowVm(vm.key, vm.size_bytes))
-    if planner.holds(grown, k):
+    if proofs.holds(grown, k):
         return Allow((), (Reservation(ReservationKind.GROW, vm.key, asked.request, size_bytes=vm.size_bytes),))
     what = f"Growing VirtualMachine {vm.key} from {messages.gib(present.size_bytes)} to {messages.gib(vm.size_bytes)}"
     return Refuse(messages.would_break(what, snapshot, k, planner.plan(grown)))
 
 
-def _protect(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
+def _protect(asked: Asked, vm: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     if ties := _ties(vm):
         return Refuse(messages.not_agile(vm, ties))
     present = snapshot.vm(vm.key)
@@ -213,11 +215,11 @@ def _protect(asked: Asked, vm: Vm, snapshot: Snapshot) -> Verdict:
     reserved = (_reserved_protection(asked, vm),)
     if present is None or not present.should_run:
         return Allow((), reserved)
-    k = achieved(snapshot)
+    k = achieved(snapshot, proofs)
     if k is None:
         return Allow((messages.no_plan_now(snapshot),), reserved)
     after = planner.apply(snapshot, planner.SetProtection(vm.key, Protection.PROTECTED, vm.priority))
-    if planner.holds(after, k):
+    if proofs.holds(after, k):
         return Allow((), reserved)
     what = f"Protecting VirtualMachine {vm.key} ({messages.gib(vm.size_bytes)})"
     return Refuse(messages.would_break(what, snapshot, k, planner.plan(after)))
@@ -237,26 +239,26 @@ def _stop(change: Stop, snapshot: Snapshot) -> Verdict:
     return Refuse(messages.protected_stays(vm.key, change.deleted))
 
 
-def _tolerate(asked: Asked, number: int, snapshot: Snapshot) -> Verdict:
+def _tolerate(asked: Asked, number: int, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     if number <= snapshot.pool.host_failures_to_tolerate:
         return Allow()
-    if planner.holds(snapshot, number):
+    if proofs.holds(snapshot, number):
         return Allow((), (Reservation(ReservationKind.TOLERATE, snapshot.pool.name, asked.request, tolerate=number),))
     return Refuse(messages.above_maximum(snapshot, number, planner.plan(snapshot, tolerate=number)))
 
 
-def _maintain(asked: Asked, change: Maintain, snapshot: Snapshot) -> Verdict:
+def _maintain(asked: Asked, change: Maintain, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     host = snapshot.host(change.host)
     if host is None or not host.accepts_vms:
         return Allow()
-    k = achieved(snapshot)
+    k = achieved(snapshot, proofs)
     reserved = (Reservation(ReservationKind.MAINTAIN, host.name, asked.request),)
     if k is None:
         return Allow((messages.no_plan_now(snapshot),), reserved)
     after = planner.apply(snapshot, planner.WithoutHost(host.name))
-    if planner.holds(after, k):
+    if proofs.holds(after, k):
         return Allow((), reserved)
-    if change.may_lower and k > 1 and planner.holds(after, k - 1):
+    if change.may_lower and k > 1 and proofs.holds(after, k - 1):
         return Allow((f"Quorate: while {host.name} is in maintenance the plan covers {messages.failures(k - 1)} instead of {k}",), reserved)
     what = f"Maintenance of HAHost {host.name}"
     hint = " maintenancePolicy LowerTolerance would allow one failure less." if not change.may_lower and k > 1 else ""

@@ -38,7 +38,9 @@ def would_break(what: str, snapshot: Snapshot, before: int, after: Plan, where: 
     witness = after.witness
     number = min(after.lower, after.host_failures_to_tolerate) if after.waiting_placed else None
     then = "VMs that should run would have no place" if number is None else f"the plan would cover {failures(number)}"
-    proof = "" if after.exact else f" (proven; at most {after.upper})"
+    proof = "" if after.exact else f" for certain and at most {after.upper}"
+    if after.upper >= before:
+        proof += f" (that {failures(before)} would still be covered was not proven in time, which counts as no)"
     lost = ""
     if witness is not None:
         named = ", ".join(witness.unplaceable[:3]) + (f" and {len(witness.unplaceable) - 3} more" if len(witness.unplaceable) > 3 else "")
