@@ -7,7 +7,7 @@ No randomness: the same cut is mended the same way.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from quorate_planner.chains import levels
 from quorate_planner.cut import Cut, Key
@@ -17,11 +17,13 @@ STEPS_MOST = 600
 STEPS_IN_VAIN = 40
 """The walk ends after so many steps, or so many since the last that lowered the shortage."""
 
+LEVELS_AT_ONCE = 6
+
 NOT_BACK = 12
 """A host and zone, once changed, are left alone for so many steps."""
 
-Step = tuple[str, int, int, int, int]
-"""("shift", host, to zone, units, from zone) or ("bind", number of key, to zone, 1, from zone)."""
+Step = tuple[str, int, int, int, tuple[tuple[int, int], ...]]
+"""("shift", host, to zone, units, ((from zone, units), ...)) or ("bind", number of key, to zone, 1, ((from zone, 1),))."""
 
 
 def mended(tally: Tally, cut: Cut, failures: int, left_seconds: Callable[[], float]) -> Cut:
@@ -34,7 +36,7 @@ def mended(tally: Tally, cut: Cut, failures: int, left_seconds: Callable[[], flo
         if best == 0 or number - better_at > STEPS_IN_VAIN or left_seconds() <= 0:
             break
         step = max(
-            ((walk.gain(step), step) for step in walk.steps() if (step[0], step[1], step[4]) not in recent),
+            ((walk.gain(step), step) for step in walk.steps() if not any((step[0], step[1], at) in recent for at, _ in step[4])),
             default=None,
             key=lambda scored: (scored[0], scored[1]),
         )
@@ -109,43 +111,51 @@ class _Walk:
         return Cut(self._cut.shapes, tuple(map(tuple, self._units)), {key: tuple(numbers) for key, numbers in self._bound.items()})
 
     def steps(self) -> Iterator[Step]:
-        """Steps that could help a level that is short."""
+        """Steps that could help one of the levels that are most short."""
         zones = range(len(self._chains))
-        for at in zones:
-            for level, short in enumerate(self._short[at]):
-                if short <= 0:
+        short = sorted((-s * self._chains[at][level], at, level) for at in zones for level, s in enumerate(self._short[at]) if s > 0)
+        for _, at, level in short[:LEVELS_AT_ONCE]:
+            part, base = self._parts[at][level], self._chains[at][0]
+            shape = self._cut.shapes[at]
+            for i, units in enumerate(self._units[at]):
+                if self._values[at][level][self._tally.group[i]] >= self._edge[at][level] or not shape.carries(i):
                     continue
-                part, base = self._parts[at][level], self._chains[at][0]
-                shape = self._cut.shapes[at]
-                for i, units in enumerate(self._units[at]):
-                    if self._values[at][level][self._tally.group[i]] >= self._edge[at][level] or not shape.carries(i):
-                        continue
-                    need = part - units % part
-                    missing = need * base - self._rest[i]
-                    for other in zones:
-                        if other != at and self._units[other][i] * self._chains[other][0] >= missing:
-                            yield ("shift", i, at, need, other)
-                for number, key in enumerate(self._keys):
-                    home = key[2]
-                    if not self._bound[key][at] or self._level_of[at].get(key[1], -1) < level:
-                        continue
-                    if home is not None and self._values[at][level][self._tally.group[home]] < self._edge[at][level]:
-                        continue
-                    for other in self._homes(key):
-                        if other != at:
-                            yield ("bind", number, other, 1, at)
+                need = part - units % part
+                missing = need * base - self._rest[i]
+                rich = sorted((self._units[other][i] * self._chains[other][0], other) for other in zones if other != at)
+                for memory, other in rich:
+                    if memory >= missing:
+                        yield ("shift", i, at, need, ((other, max(0, -(-missing // self._chains[other][0]))),))
+                if rich and rich[-1][0] < missing <= sum(memory for memory, _ in rich):
+                    yield ("shift", i, at, need, self._gathered(missing, rich))
+            for number, key in enumerate(self._keys):
+                home = key[2]
+                if not self._bound[key][at] or self._level_of[at].get(key[1], -1) < level:
+                    continue
+                if home is not None and self._values[at][level][self._tally.group[home]] < self._edge[at][level]:
+                    continue
+                for other in self._homes(key):
+                    if other != at:
+                        yield ("bind", number, other, 1, ((at, 1),))
+
+    def _gathered(self, missing: int, rich: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        """So many bytes from several zones, the ones with most memory first."""
+        taken = []
+        for memory, other in reversed(rich):
+            base = self._chains[other][0]
+            units = min(memory // base, -(-missing // base))
+            if missing > 0 and units:
+                taken.append((other, units))
+                missing -= units * base
+        return tuple(taken)
 
     def gain(self, step: Step) -> int:
         """Bytes of shortage that the step is expected to save."""
-        what, i, to, amount, source = step
+        what, i, to, amount, sources = step
         if what == "shift":
-            taken = self._taken(i, to, amount, source)
-            return self._shift_gain(i, to, amount) + self._shift_gain(i, source, -taken)
+            return self._shift_gain(i, to, amount) + sum(self._shift_gain(i, source, -units) for source, units in sources)
         key = self._keys[i]
-        return self._bind_gain(key, to, 1) + self._bind_gain(key, source, -1)
-
-    def _taken(self, i: int, to: int, amount: int, source: int) -> int:
-        return max(0, -(-(amount * self._chains[to][0] - self._rest[i]) // self._chains[source][0]))
+        return self._bind_gain(key, to, 1) + sum(self._bind_gain(key, source, -1) for source, _ in sources)
 
     def _shift_gain(self, i: int, at: int, more: int) -> int:
         total = 0
@@ -174,13 +184,13 @@ class _Walk:
 
     def take(self, step: Step) -> None:
         """Make the step."""
-        what, i, to, amount, source = step
+        what, i, to, amount, sources = step
+        changes = [(to, amount), *((source, -units) for source, units in sources)]
         if what == "shift":
-            taken = self._taken(i, to, amount, source)
-            self._rest[i] += taken * self._chains[source][0] - amount * self._chains[to][0]
-            for at, more in ((to, amount), (source, -taken)):
+            for at, more in changes:
                 before = self._units[at][i]
                 self._units[at][i] = before + more
+                self._rest[i] -= more * self._chains[at][0]
                 for level, part in enumerate(self._parts[at]):
                     change = (before + more) // part - before // part
                     self._values[at][level][self._tally.group[i]] += change
@@ -188,7 +198,7 @@ class _Walk:
                 self._count(at)
             return
         key = self._keys[i]
-        for at, more in ((to, 1), (source, -1)):
+        for at, more in changes:
             self._bound[key][at] += more
             for level in range(self._level_of[at][key[1]] + 1):
                 change = more * self._blocks(at, level, key[1])

@@ -31,6 +31,10 @@ LARGEST_ALONE = 4
 PACKING_SHARE = 0.2
 """The part of the time left that proofs about critical sets may take."""
 
+WIDE = 4
+WAYS_FIRST = 3
+"""A bracket at least so wide is halved first, by so many ways."""
+
 FIRST_NODES = 100
 MORE_NODES = 8
 ROUNDS_MOST = 7
@@ -135,27 +139,56 @@ class _Search:
         self.cut: Cut | None = None
         self.ceiling: bounds.Ceiling | None = None
         self._counted, self._budget = counted, budget
-        self._ways = [Splitting(counted, chains, loss=loss) for chains, loss in _ways(counted)]
+        self._chains = list(_ways(counted))
+        self._splittings: dict[int, Splitting] = {}
 
     def run(self) -> None:
         """Narrow until closed or the time is up."""
+        self._climb(0)
+        self._climb(FIRST_NODES)
         self._search(0)
         nodes = FIRST_NODES
         for number in range(ROUNDS_MOST):
-            if self.proven == self.upper or self._budget.left_seconds() <= 0 or not any(way.open(self.upper) for way in self._ways):
+            if (
+                self.proven == self.upper
+                or self._budget.left_seconds() <= 0
+                or not any(way.open(self.upper) for way in self._splittings.values())
+            ):
                 break
             self._search(nodes)
             nodes *= MORE_NODES
             if number == 0:
                 self._refute(self._budget.part(self._budget.left_seconds() * PACKING_SHARE))
 
+    def _climb(self, nodes: int) -> None:
+        """Where the bracket is wide: by the most promising ways, quick programs halve it, slow ones raise it step by step."""
+        high = self.upper if self.upper - self.proven >= WIDE else self.proven
+        while high > self.proven and self._budget.left_seconds() > 0:
+            middle = self.proven + 1 if nodes else (self.proven + high + 1) // 2
+            if not self._try(middle, nodes, WAYS_FIRST):
+                high = middle - 1
+
     def _search(self, nodes: int) -> None:
+        """Every way, from the upper bound down."""
         for failures in range(self.upper, self.proven, -1):
-            for way in self._ways:
-                found = way.cut(failures, self._budget.left_seconds, nodes=nodes)
-                if found is not None:
-                    self.cut, self.proven = found, failures
-                    return
+            if self._try(failures, nodes):
+                return
+
+    def _try(self, failures: int, nodes: int, most: int | None = None) -> bool:
+        for at in range(len(self._chains[:most])):
+            if self._budget.left_seconds() <= 0:
+                return False
+            found = self._way(at).cut(failures, self._budget.left_seconds, nodes=nodes)
+            if found is not None:
+                self.cut, self.proven = found, failures
+                return True
+        return False
+
+    def _way(self, at: int) -> Splitting:
+        if at not in self._splittings:
+            chains, loss = self._chains[at]
+            self._splittings[at] = Splitting(self._counted, chains, loss=loss)
+        return self._splittings[at]
 
     def _refute(self, budget: Budget) -> None:
         """Lower the upper bound while some critical set of that many failures cannot be packed."""
@@ -180,6 +213,8 @@ def _ways(counted: tally.Tally) -> Iterator[tuple[Sequence[Chain], float]]:
         for size, number in counts.items():
             volume[size] += size * number
     singles = tuple((size,) for size in counted.sizes)
+    if len(counted.kinds) > 1:  # every set of allowed hosts has zones of its own: few chains then lose less
+        yield cover(volume, loss=LOOSE), LOOSE
     covers = list(dict.fromkeys(cover(volume, loss=loss) for loss in LOSSES))
     yield from ((chains, TIGHT) for chains in covers)
     if len(singles) <= SINGLES_MOST and set(singles) != set(covers[0]):

@@ -35,10 +35,10 @@ class Splitting:
 
     def __init__(self, tally: Tally, chains: Sequence[Chain], *, loss: float = TIGHT) -> None:
         self._tally, self._loss = tally, loss
-        self._demand = dict(self._count())
+        self._affordable = len(tally.kinds) * len(chains) * len(tally.names) <= UNITS_MOST
+        self._demand = dict(self._count()) if self._affordable else {}
         self._shapes = tuple(self._shaped(chains))
         self._homes = {(kind, size): self._homes_of(kind, size) for kind, size, _ in self._demand}
-        self._affordable = len(self._shapes) * len(tally.names) <= UNITS_MOST
         self._impossible_from = {False: tally.groups + 1, True: tally.groups + 1}
         self._whole: dict[int, frozenset[tuple[int, int]]] = {}
 
