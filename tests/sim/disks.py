@@ -1,7 +1,7 @@
 """The heartbeat disks and the ways to them: slow, hanging, failing, stale, torn, late, and disks that bring an old write back.
 
-A cycle is what the agent's worker does: look into the own slot, write it, read all slots; three operations, each with an instant at which it
-really happens, somewhere between its request and its answer. What was sent may land although its sender has died.
+A cycle is what the agent's worker does: look into the own slot, write it, read all slots; three operations, each with an instant at which
+it really happens, somewhere between its request and its answer. What was sent may land although its sender has died.
 """
 
 import random
@@ -55,10 +55,9 @@ class SharedDisk:
 class Effect:
     """One fault of a path. `kinds` are the operations it touches: look, write, read.
 
-    `fails`: they answer with an error; `hangs`: they answer when the fault is over. `lands`: whether such a write lands all the same: at once,
-    after `late_seconds` if that is set, or not at all.
-    `slow` is the time of a whole cycle. `torn` is the share of writes of which only the first sectors land. `stale`: reads show what stood
-    there when the fault began.
+    `fails`: they answer with an error; `hangs`: they answer when the fault is over. `lands`: such a write lands all the same, after
+    `late_seconds` if that is set. `slow` is the time of a whole cycle. `torn` is the share of writes of which only the first sectors land.
+    `stale`: reads show what stood there when the fault began.
     """
 
     kinds: frozenset[str] = frozenset(("look", "write", "read"))

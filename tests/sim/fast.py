@@ -1,8 +1,9 @@
 """Makes the core fast enough for many schedules without changing what it does.
 
-The checksum of a block is taken by zlib instead of a loop in Python: another polynomial of the same length, so a torn or changed block is found as
-before. A block that was decoded once is not decoded again. Copies of frozen dataclasses are made field by field without the general
-machinery; what a class checks on construction it still checks. `tests/sim/test_simulator.py` compares runs with and without this.
+The checksum of a block is taken by zlib instead of a loop in Python: another polynomial of the same length, so a torn or changed block is
+found as before. A block that was decoded once is not decoded again. Copies of frozen dataclasses are made field by field without the
+general machinery, and what follows from a frozen configuration is computed once; what a class checks on construction it still checks.
+`tests/sim/test_simulator.py` compares runs with and without this.
 """
 
 import dataclasses
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from quorate_core import heartbeat, slot
+from quorate_core.pool import PoolConfig
+from quorate_core.timing import Timing
 
 _EMPTY = bytes(slot.BLOCK_BYTES)
 _DECODE = slot.decode
@@ -29,6 +32,10 @@ def install() -> Callable[[], None]:
     put(slot, "crc32c", zlib.crc32)
     put(slot, "decode_header", functools.lru_cache(maxsize=64)(slot.decode_header))
     put(slot, "is_empty", _is_empty)
+    for kind in (Timing, PoolConfig):
+        for name, value in list(vars(kind).items()):
+            if isinstance(value, property) and value.fget is not None:
+                put(kind, name, property(_once(value.fget)))
     remembered = functools.lru_cache(maxsize=4096)(slot.decode)
     for module in _core():
         if getattr(module, "decode", None) is _DECODE:
@@ -48,6 +55,21 @@ def _core() -> list[Any]:
     return [module for name, module in list(sys.modules.items()) if name.startswith("quorate_core.")]
 
 
+def _once(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A property of something frozen, taken once for each object. Objects are kept, so that no other can get the same identity."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def remembered(one: Any) -> Any:
+        found = known.get(id(one))
+        if found is None:
+            if len(known) > 2000:
+                known.clear()
+            found = known[id(one)] = (one, get(one))
+        return found[1]
+
+    return remembered
+
+
 def _is_empty(block: bytes) -> bool:
     return block == _EMPTY if len(block) == len(_EMPTY) else not any(block)
 
@@ -64,6 +86,11 @@ def _copier(kind: type) -> tuple[Callable[[Any], Any], dict[str, Callable[[Any, 
 
 
 def _copy(instance: Any, /, **changes: Any) -> Any:
+    for name, value in changes.items():
+        if getattr(instance, name) is not value:
+            break
+    else:
+        return instance  # frozen, so the same will do
     copied, setters, checks = _copier(type(instance))
     copy = copied(instance)
     for name, value in changes.items():

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from quorate_core import slot
+
 from .disks import Effect
 
 if TYPE_CHECKING:
@@ -216,6 +218,12 @@ def _old_write(world: World, given: Arguments) -> None:
     world.monitor.sign(host.index)
 
 
+def _reformat(world: World, given: Arguments) -> None:
+    for number, disk in enumerate(world.disks):
+        if given.get("disk") in (None, number):
+            disk.header = slot.encode_header(bytes(range(101, 117)))
+
+
 # processes and power
 
 
@@ -339,6 +347,7 @@ VOCABULARY: dict[str, Word] = {
     "stale": Word({"host": "hosts", "disk": "count?"}, _stale),
     "torn": Word({"host": "hosts", "disk": "count?", "share": "share?"}, _torn),
     "old_write": Word({"host": "host", "disk": "count?", "age": "count?"}, _old_write),
+    "reformat": Word({"disk": "count?"}, _reformat),
     "pause": Word({"host": "host", "process": "process?", "seconds": "seconds"}, _pause),
     "kill": Word({"host": "host", "process": "process?", "away": "seconds?"}, _kill),
     "hostile_keeper": Word({"host": "hosts", "strategy": "strategy?"}, _hostile_keeper),

@@ -93,6 +93,10 @@ class Host:
         """Its seconds since boot."""
         return self._offset + self.engine.now * self.rate
 
+    def shift_clock(self, seconds: float) -> None:
+        """Start its clock elsewhere. Only before its processes have read it."""
+        self._offset += seconds
+
     def draw_incarnation(self) -> int:
         """A nonce for a new life of pulse."""
         return self._chance.getrandbits(63) | 1

@@ -1,7 +1,7 @@
 """The simulated shell around `heartbeat.step`: what pulse's own loop does, with pauses and deaths at the worst moments.
 
-A paused process takes in nothing; packets, answers of disks and words of the keeper wait, and come all at once when it goes on. A process that was
-killed has lost its state; what it had sent to a disk may still land.
+A paused process takes in nothing; packets, answers of disks and words of the keeper wait, and come all at once when it goes on. A process
+that was killed has lost its state; what it had sent to a disk may still land.
 """
 
 from __future__ import annotations

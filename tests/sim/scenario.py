@@ -10,8 +10,8 @@
       - {host: h2, is: certified, by: 40, kind: eviction}
       - {host: h0, never: fencing}
 
-Times are seconds since all hosts were armed, or since power on with `cold: true`. Expectations are `is` (by a time, and not before `after`) or
-`never` (within `after` and `by`, if given).
+Times are seconds since all hosts were armed, or since power on with `cold: true`. Expectations are `is` (by a time, and not before
+`after`) or `never` (within `after` and `by`, if given).
 """
 
 from __future__ import annotations

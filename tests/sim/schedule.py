@@ -1,7 +1,7 @@
-"""A schedule: a pool, a seed for chance, a list of faults, and what must hold at the end. A number makes one; the same number makes the same one.
+"""A schedule: a pool, a seed for chance, a list of faults, and what must hold at the end. A number makes one, always the same.
 
-Profiles draw from different kinds of trouble. What is always watched is the promise (`invariants`); some profiles promise more, and say so in
-`demands`.
+Profiles draw from different kinds of trouble. What is always watched is the promise (`invariants`); some profiles promise more, and say so
+in `demands`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from .world import TIMING, World
 
 R_S = TIMING.values.release_after_silence_seconds
 ARMING_SECONDS = 60.0
+_STILL_SECONDS = 12.0
+"""So long after the last fault something may still begin to follow from it."""
 REST_SECONDS = R_S + 11
 """From the last fault to the end of a schedule: time for every certificate that is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`events` count their time from the moment that all hosts are armed; with `cold`, from power on. `demands`: "calm" (nobody may be disturbed),
-    "whole" (all are armed at the end), "live: h0 h1" (exactly these live at the end)."""
+    """`events` count their time from the moment that all hosts are armed; with `cold`, from power on. `demands`: "calm" (nobody may be
+    disturbed), "whole" (all are armed at the end), "live: h0 h1" (exactly these live at the end)."""
 
     seed: int
     hosts: int
@@ -73,9 +75,21 @@ def play(schedule: Schedule, *, listen: bool = False) -> Outcome:
     began = world.now
     for event in schedule.events:
         world.engine.at(began + event.at, faults.begin, world, event)
-    world.engine.run(schedule.seconds)
+    ends = began + schedule.seconds
+    world.engine.run(min(schedule.seconds, _quiet_from(schedule.events) + _STILL_SECONDS))
+    while world.now < ends and (listen or not world.settled()):
+        world.engine.run(min(2.0, ends - world.now))
     check(world, schedule.demands)
     return Outcome(schedule, world, began)
+
+
+def _quiet_from(events: tuple[Event, ...]) -> float:
+    """When the last fault that ends has ended."""
+    return max((e.at + (e.length or 0.0) + e.arguments.get("late", 0.0) + _paused(e) for e in events), default=0.0)
+
+
+def _paused(event: Event) -> float:
+    return float(event.arguments["seconds"]) if event.do == "pause" else 0.0
 
 
 def check(world: World, demands: tuple[str, ...]) -> None:
@@ -110,7 +124,7 @@ def _pool(dice: random.Random, least: int = 2, most: int = 5) -> dict[str, Any]:
 
 
 def _ended(events: list[Event], extra: float = REST_SECONDS) -> dict[str, Any]:
-    last = max((e.at + (e.length or 0.0) + e.arguments.get("late", 0.0) for e in events), default=0.0)
+    last = max((_quiet_from((e,)) for e in events if _paused(e) < 100), default=0.0)
     return {"events": _in_order(events), "seconds": last + extra}
 
 
@@ -254,8 +268,7 @@ def _eviction(dice: random.Random, seed: int) -> Schedule:
                 [Event(when, "pause", {"host": host, "seconds": 100.0})],
             ]
         )
-    calm = [replace(e, arguments={**e.arguments, "seconds": 6.0}) if e.do == "pause" else e for e in events]
-    return Schedule(seed, **pool, **{**_ended(calm, 15 + REST_SECONDS), "events": _in_order(events)})
+    return Schedule(seed, **pool, **_ended(events, 15 + REST_SECONDS))
 
 
 def _partition(dice: random.Random, seed: int) -> Schedule:
@@ -340,7 +353,7 @@ def _return(dice: random.Random, seed: int) -> Schedule:
             kept = event.do not in ("configure", "hostile_keeper")
             lasting = event.length is None and event.do in ("split", "cut", "hang", "fail", "slow")
             events += [replace(event, length=20.0) if lasting else event] if kept else []
-    last = max((e.at + (e.length or 0.0) + (e.arguments["seconds"] if e.do == "pause" else 0.0) for e in events), default=0.0)
+    last = _quiet_from(tuple(events))
     # Those that are about to be reset are, before all are booted.
     events += [Event(last + 20 + n * R_S, "boot", {"host": "all"}) for n in range(2)]
     return Schedule(seed, **pool, demands=("whole",), **_ended(events, 2 * R_S + 25))

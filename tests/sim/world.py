@@ -89,3 +89,12 @@ class World:
     def certified_by(self, victim: Host, incarnation: int) -> list[Host]:
         """Who has certified it."""
         return [h for h in self.hosts if (victim.index, incarnation) in self.monitor.certified_by[h.index]]
+
+    def settled(self) -> bool:
+        """Whether nothing is left to be decided: all that live are armed or disarmed, and have certified all that were armed and died."""
+        living = [h for h in self.hosts if h.alive]
+        if any(h.heart.phase not in (Phase.ARMED, Phase.DISARMED) or h.heart.intent or h.heart.storageless for h in living):
+            return False
+        judges = [h for h in living if h.heart.phase is Phase.ARMED]
+        dead = [(index, incarnation) for index, incarnation, _ in self.monitor.deaths]
+        return all(one in self.monitor.certified_by[h.index] for h in judges for one in dead)

@@ -1,0 +1,82 @@
+"""Every scenario file ends as it says; and a bad file is refused with its name and the field."""
+
+from pathlib import Path
+
+import pytest
+
+from . import scenario
+from .schedule import generate
+from .shrink import finds, shrink
+from .timeline import draw
+
+FILES = sorted((Path(__file__).parent / "scenarios").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_scenario_ends_as_it_says(file: Path) -> None:
+    """The rows of the matrix that a file plays stand in it."""
+    played = scenario.run(scenario.load(file))
+    assert played.failures == (), "\n" + draw(played.outcome, words=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("hosts: 9", "hosts: 9 is not a whole number from 1 to 8"),
+        ("hosts: 2\nevents: [{at: 1, do: explode}]", "events[0].do: 'explode' is no word"),
+        ("hosts: 2\nevents: [{at: 1, do: split}]", "events[0].sides: is missing; split needs it"),
+        (
+            "hosts: 2\nevents: [{at: 1, do: split, sides: [[h0], [h7]]}]",
+            "events[0].sides: [['h0'], ['h7']] is not a list of lists of hosts",
+        ),
+        ("hosts: 2\nevents: [{at: soon, do: reformat}]", "events[0].at: 'soon' is not a number"),
+        ("hosts: 2\nevents: [{at: 1, do: pause, host: h0, seconds: 1, process: init}]", "events[0].process: 'init' is not process; one of"),
+        ("hosts: 2\nevents: [{at: 1, do: reformat, colour: red}]", "events[0].colour: no such field"),
+        ("hosts: 2\nexpect: [{host: h5, is: dead}]", "expect[0].host: 'h5' is not a host; the hosts are h0, h1"),
+        ("hosts: 2\nexpect: [{host: h0, is: happy}]", "expect[0].is: 'happy' is no state"),
+        ("hosts: 2\nexpect: [{host: h0}]", "expect[0].is: either is or never is needed"),
+        ("hosts: 2\ntiming: {licence: 1}", "timing: licence and watchdog, in seconds, are needed"),
+        ("hosts: 2\nweights: {h4: 1}", "weights: h4 is not a host"),
+        ("- 1", "the file: a mapping is needed"),
+        ("a: [", "while parsing"),
+    ],
+)
+def test_a_bad_scenario_is_refused_with_its_file_and_field(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(scenario.BadScenario) as refused:
+        scenario.load(file)
+    assert str(refused.value).startswith(str(file))
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_generated_schedule_survives_being_saved_and_read(seed: int, tmp_path: Path) -> None:
+    schedule = generate(seed)
+    file = tmp_path / "saved.yaml"
+    file.write_text(scenario.dump(schedule, "saved"))
+    read = scenario.load(file).schedule
+    assert (read.events, read.hosts, read.disks, read.weights, read.seed) == (
+        schedule.events, schedule.hosts, schedule.disks, schedule.weights, schedule.seed,
+    )  # fmt: skip
+
+
+def test_a_broken_expectation_says_what_was_instead() -> None:
+    read = scenario.parse({"hosts": 1, "seconds": 5, "expect": [{"host": "h0", "is": "dead", "by": 3}]}, "here")
+    assert scenario.run(read).failures == ("expected: h0 is dead by 3 s; it never was",)
+
+
+def test_a_schedule_is_shrunk_to_the_faults_that_matter() -> None:
+    given = {
+        "hosts": 3,
+        "seconds": 20,
+        "demands": ["calm"],
+        "events": [
+            {"at": 1, "do": "lose", "share": 0.1, "for": 3},
+            {"at": 2, "do": "fail", "host": "h1"},
+            {"at": 3, "do": "duplicate", "share": 0.5, "for": 3},
+            {"at": 4, "do": "replay", "host": "h2"},
+        ],
+    }
+    small = shrink(scenario.parse(given, "here").schedule, finds("fenced without cause"))
+    assert [event.do for event in small.events] == ["fail"]
