@@ -1,7 +1,7 @@
-"""Hosts fail, VMs restart: one step of the game, with the two rules that the controller may run. Whoever is stuck is told with the pool.
+"""Hosts fail, VMs restart: one step of the game, with the rules that may run. Whoever is stuck is told with the pool.
 
-*Following* keeps to a certificate, as its zones say. *By rule* looks at the survivors' free memory anew each time (`restart_targets`).
-Nothing is chosen for the rule here: the order in which VMs restart is drawn, since any order must do.
+*Following* keeps to a certificate, as its zones say. *The controller's rule* (`restart_targets`) looks at the survivors anew each time,
+with the layout that the pool keeps, or with none. Nothing is chosen for a rule here: the order in which VMs restart is drawn.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from random import Random
 
-from quorate_planner import Certificate, Problem, follow, restart_targets
+from quorate_core.layout import Layout
+from quorate_planner import Certificate, Problem, follow, layout_of, restart_targets
 
 from .pools import snapshot_of
 
@@ -23,11 +24,22 @@ class StuckError(AssertionError):
 
 @dataclass(frozen=True)
 class Game:
-    """A pool in the middle of an attack. Without a certificate the rule runs on what it sees."""
+    """A pool in the middle of an attack, with so many failures left of the promise. Without a certificate the controller's rule runs."""
 
     problem: Problem
     left: int
     certificate: Certificate | None = None
+    layout: Layout | None = None
+
+    @classmethod
+    def following(cls, problem: Problem, certificate: Certificate) -> "Game":
+        """The certificate's promise, kept by its own rule."""
+        return cls(problem, certificate.failures, certificate)
+
+    @classmethod
+    def keeping(cls, problem: Problem, certificate: Certificate) -> "Game":
+        """The certificate's promise, kept by the controller, which knows only the layout that was stored before the first failure."""
+        return cls(problem, certificate.failures, layout=layout_of(problem, certificate))
 
     @property
     def living(self) -> list[str]:
@@ -54,7 +66,7 @@ class Game:
             return replace(game._placed(targets), certificate=certificate)
         half = -(-len(waiting) // TURNS) or 1
         for start in range(0, len(waiting), half):
-            snapshot = snapshot_of(game.problem)
+            snapshot = replace(snapshot_of(game.problem), layout=self.layout)
             part = [snapshot.vm(vm.name) for vm in waiting[start : start + half]]
             game = game._placed(restart_targets(snapshot, [vm for vm in part if vm is not None]))
         return game

@@ -4,14 +4,15 @@ Small pools are played out completely elsewhere; here pools have the size of rea
 A planted bug shows that they would find something.
 """
 
-from collections.abc import Collection
+from bisect import bisect_left
+from collections.abc import Callable, Collection
 from functools import cache
 from random import Random
 
 import pytest
 
 from bench import pools
-from quorate_planner import Budget, Problem, Sharp, load, plan_problem, sharpen, zone
+from quorate_planner import Budget, Certificate, Problem, Sharp, load, plan_problem, sharpen, targets, zone
 
 from .attacks import Game, StuckError, attacks, hunt
 from .test_reference import DATA, NAMES, needs_data
@@ -19,10 +20,12 @@ from .test_reference import DATA, NAMES, needs_data
 pytest.importorskip("ortools", reason="OR-Tools is not installed: without it there is no certificate of several zones to attack")
 
 ENDLESS = Budget(lambda: 0.0, 600.0)
-LARGE = 1000
-"""VMs from which on a pool gets fewer attacks by rule: each decision looks at the whole pool."""
+LARGE = ("h64_v1000_l45_s1", "h64_v1000_l60_s1")
+"""The controller's rule looks at the whole pool for each decision: attacks on these are left to the nightly run."""
 
-GENERATED = [(8, 80, 45, 1), (8, 80, 60, 2), (16, 160, 30, 1), (16, 160, 60, 3), (16, 400, 75, 1), (32, 400, 60, 2)]
+BY_RULE = [pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ()) for name in NAMES]
+
+GENERATED = [(8, 80, 45, 1), (8, 80, 60, 2), (16, 160, 30, 1), (16, 160, 60, 3), (16, 400, 75, 1), (32, 400, 45, 1)]
 
 
 @cache
@@ -46,27 +49,36 @@ def attack(game: Game, dice: Random, rounds: int) -> None:
 def test_no_attack_within_the_promise_gets_a_public_problem_stuck_while_its_certificate_is_followed(name: str) -> None:
     problem, found = public(name)
     assert found.certificate is not None
-    attack(Game(problem, found.certificate.failures, found.certificate), Random(name), rounds=6)
+    attack(Game.following(problem, found.certificate), Random(name), rounds=6)
 
 
 @needs_data
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BY_RULE)
+def test_no_attack_within_the_promise_gets_a_public_problem_stuck_while_the_controller_keeps_its_layout(name: str) -> None:
+    problem, found = public(name)
+    assert found.certificate is not None
+    attack(Game.keeping(problem, found.certificate), Random(name), rounds=3)
+
+
+@needs_data
+@pytest.mark.parametrize("name", BY_RULE)
 def test_no_attack_within_the_first_bracket_gets_a_public_problem_stuck_while_the_rule_looks_anew(name: str) -> None:
     problem, _ = public(name)
-    attack(Game(problem, plan_problem(problem).lower), Random(name), rounds=0 if len(problem.vms) >= LARGE else 3)
+    attack(Game(problem, plan_problem(problem).lower), Random(name), rounds=3)
 
 
 @pytest.mark.parametrize(("hosts", "vms", "load_percent", "seed"), GENERATED)
-def test_no_attack_gets_a_generated_pool_stuck_by_either_rule(hosts: int, vms: int, load_percent: int, seed: int) -> None:
+def test_no_attack_gets_a_generated_pool_stuck_by_any_rule(hosts: int, vms: int, load_percent: int, seed: int) -> None:
     problem = pools.pool(hosts, vms, load_percent, seed)
     found = sharpen(problem, ENDLESS)
     assert found.certificate is not None
-    attack(Game(problem, found.certificate.failures, found.certificate), Random(seed), rounds=12)
+    attack(Game.following(problem, found.certificate), Random(seed), rounds=12)
+    attack(Game.keeping(problem, found.certificate), Random(seed), rounds=3)
     attack(Game(problem, plan_problem(problem).lower), Random(seed), rounds=3)
 
 
-class LargestBlockFirst(zone.Placing):
-    """A planted bug: the largest free block anywhere, where the rule says the smallest that fits."""
+class LargestBlock(zone.Placing):
+    """A planted bug in the rule of the certificate: the largest free block anywhere, where the rule says the smallest that fits."""
 
     def _by_rule(self, level: int, allowed: Collection[str] | None) -> int | None:
         for hosts in reversed(self._with_block[level:]):
@@ -77,7 +89,7 @@ class LargestBlockFirst(zone.Placing):
 
 
 class ForgetfulOfItsZones(zone.Placing):
-    """A planted bug: what a VM takes is not taken off the memory that the zone has left for the next."""
+    """A planted bug in the rule of the certificate: what a VM takes is not taken off what the zone has left for the next failure."""
 
     def left(self) -> dict[str, int]:
         """As if nothing had been placed."""
@@ -85,19 +97,41 @@ class ForgetfulOfItsZones(zone.Placing):
         return {name: before[name] + self._chain[-1] for name in before}
 
 
+class LargestBlockOfTheController(targets.Restarts):
+    """The first planted bug again, in the rule that the controller runs."""
+
+    def _by_rule(self, at: int, size: int, allowed: Collection[str] | None) -> Collection[int]:
+        level = bisect_left(self._zones[at].chain or (), size)
+        for hosts in reversed(self._with_block[at][level:]):
+            usable = [i for i in hosts if allowed is None or self._names[i] in allowed]
+            if usable:
+                return usable
+        return []
+
+
 @needs_data
-@pytest.mark.parametrize("bug", [LargestBlockFirst, ForgetfulOfItsZones])
-def test_the_attacks_find_a_planted_bug_in_the_rule(bug: type[zone.Placing], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "bug", "start"),
+    [
+        ("quorate_planner.certificate.Placing", LargestBlock, Game.following),
+        ("quorate_planner.certificate.Placing", ForgetfulOfItsZones, Game.following),
+        ("quorate_planner.targets.Restarts", LargestBlockOfTheController, Game.keeping),
+    ],
+)
+def test_the_attacks_find_a_planted_bug_in_the_rule(
+    place: str, bug: type, start: Callable[[Problem, Certificate], Game], monkeypatch: pytest.MonkeyPatch
+) -> None:
     caught = []
-    monkeypatch.setattr("quorate_planner.certificate.Placing", bug)
+    monkeypatch.setattr(place, bug)
     for name in NAMES:
         problem, found = public(name)
         assert found.certificate is not None
-        if len(problem.vms) < LARGE:
+        if name not in LARGE:
             try:
-                attack(Game(problem, found.certificate.failures, found.certificate), Random(name), rounds=6)
+                attack(start(problem, found.certificate), Random(name), rounds=3)
             except StuckError:
                 caught.append(name)
+                break
     assert caught, "no public problem shows the bug"
 
 
@@ -105,6 +139,6 @@ def test_the_attacks_find_a_planted_bug_in_the_rule(bug: type[zone.Placing], mon
 def test_the_attacks_find_a_promise_that_is_one_too_high() -> None:
     for name in NAMES:
         problem, found = public(name)
-        if len(problem.vms) < LARGE and found.plan.lower < len(problem.hosts):
+        if name not in LARGE and found.plan.lower < len(problem.hosts):
             with pytest.raises(StuckError):
                 attack(Game(problem, found.plan.lower + 1, found.certificate), Random(name), rounds=6)

@@ -1,6 +1,7 @@
 """What the planner claims, held against the whole game on small pools: every failure, every placement, an adversary that adapts.
 
-A few thousand pools here, 50,000 in the nightly run. `oracle` knows the truth by playing; `attacks` plays what really runs.
+One and a half thousand pools here, as many where single claims are tested, 50,000 in the nightly run. `oracle` knows the truth by playing;
+`attacks` plays what really runs.
 """
 
 import json
@@ -45,7 +46,7 @@ POOLS = st.one_of(problems(), st.integers(0, 2**48).map(tight_pool), st.integers
 
 
 def hold_to_the_truth(problem: Problem, dice: Random, play: Callable[[Game, Random], object]) -> None:
-    """Everything that is claimed about one small pool. The numbers, the proof, and both rules that may run at a failure."""
+    """Everything that is claimed about one small pool. The numbers, the proof, and the rules that may run at a failure."""
     plain, found = plan_problem(problem), sharpen(problem, ENDLESS)
     sharp = found.plan
     assert plain.lower <= sharp.lower <= sharp.upper <= plain.upper
@@ -62,9 +63,10 @@ def hold_to_the_truth(problem: Problem, dice: Random, play: Callable[[Game, Rand
         assert found.certificate.failures == sharp.lower
         assert objections(json_of(problem), json.dumps(certificate_json(found.certificate))) == []
         if problem.vms:
-            play(Game(problem, found.certificate.failures, found.certificate).restarted(dice), dice)
+            play(Game.following(problem, found.certificate).restarted(dice), dice)
+            play(Game.keeping(problem, found.certificate).restarted(dice), dice)
     if plain.waiting_placed and problem.vms:
-        play(Game(problem, plain.lower).restarted(dice), dice)
+        play_some(Game(problem, plain.lower).restarted(dice), dice)
 
 
 def json_of(problem: Problem) -> str:
@@ -75,7 +77,7 @@ def json_of(problem: Problem) -> str:
     return json.dumps({"hosts": [{"name": host.name, "free": host.free} for host in problem.hosts], "vms": vms})
 
 
-@settings(max_examples=2_000, deadline=None, derandomize=True)
+@settings(max_examples=1_500, deadline=None, derandomize=True)
 @given(POOLS, st.integers(0, 2**32).map(Random))
 def test_no_claim_about_a_small_pool_is_ever_refuted_by_the_whole_game(problem: Problem, dice: Random) -> None:
     hold_to_the_truth(problem, dice, play_some)
