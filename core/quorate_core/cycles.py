@@ -148,7 +148,8 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
         return replace(heart, no_evidence="this host's own slot does not show the incarnation that its licence belongs to")
     # The published licence binds, whatever the configuration says by now.
     bound = replace(config, timing=replace(config.timing, licence_seconds=mine.timing.licence_seconds))
-    disarmed = mine.statement.phase is Phase.DISARMED
+    # Fencing is final, also for the pulse that comes after; else it goes on as armed, or as leaving.
+    phase = mine.statement.phase if mine.statement.phase in (Phase.DISARMED, Phase.FENCING) else Phase.ARMED
     return replace(
         heart,
         config=bound,
@@ -163,9 +164,9 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
         settled_at=now + DRAIN_SECONDS,
         # It may have said that it had no storage, and nobody remembers.
         blind_since=now,
-        phase=Phase.DISARMED if disarmed else Phase.ARMED,
-        message="",
-        confirmed=not disarmed,
+        phase=phase,
+        message="the pulse before this one was fencing" if phase is Phase.FENCING else "",
+        confirmed=phase is Phase.ARMED,
         watchdog_seconds=mine.timing.watchdog_seconds,
         next_cycle_at=0.0,
     )

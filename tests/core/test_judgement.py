@@ -6,7 +6,20 @@ from dataclasses import replace
 from quorate_core import heartbeat, slot
 from quorate_core.certificate import Watch
 from quorate_core.eviction import Eviction
-from quorate_core.heart import Action, CycleDone, Heart, Keeper, PacketHeard, Pending, Say, SendPacket, StartCycle, Tick
+from quorate_core.heart import (
+    Action,
+    CycleDone,
+    GiveDeadline,
+    Heart,
+    Keeper,
+    KeeperSaid,
+    PacketHeard,
+    Pending,
+    Say,
+    SendPacket,
+    StartCycle,
+    Tick,
+)
 from quorate_core.keeping import Mode
 from quorate_core.licence import Cycle
 from quorate_core.membership import Peer
@@ -184,3 +197,33 @@ def test_after_a_partition_one_reconfiguration_runs_at_a_time() -> None:
     others = beating(hears=(0b010, 0b100), intent=0b001)
     for _, heart, _ in cycles(evicting, 102.0, 10, others):
         assert (heart.intent, len(heart.evictions)) == (0, 1)
+
+
+def resumed(own: Slot) -> Heart:
+    """A pulse that was restarted under a licence, when it has read its slot."""
+    fresh = Heart("h0", bytes(16), 77, POOL)
+    heart, _ = heartbeat.step(fresh, KeeperSaid(100.0, Keeper(Mode.LICENSED, 10, 119.0, "dog", "dog", 8.0)))
+    heart, actions = heartbeat.step(heart, Tick(100.1))
+    order = next(a for a in actions if isinstance(a, StartCycle))
+    blocks = {0: slot.encode(own), 1: slot.encode(slot_of(1, 5)), 2: slot.encode(slot_of(2, 5))}
+    cycle = Cycle(order.number, 100.1, 100.2, 100.3, None, slot.encode_header(POOL.pool_id), blocks)
+    return heartbeat.step(heart, CycleDone(100.4, cycle))[0]
+
+
+def test_a_restarted_pulse_carries_its_records_on_and_judges_nobody_for_a_full_r_s() -> None:
+    """Rows 6 and 56."""
+    heart = resumed(slot_of(0, 9, evictions=((2, 12),), certificates=(Issued(1, 4, 59.0, 59.0),)))
+    assert (heart.phase, heart.incarnation, heart.deadline) == (Phase.ARMED, 10, 119.0)
+    assert [(r.slot, r.incarnation, r.since) for r in heart.evictions] == [(2, 12, None)]
+    assert (heart.issued, heart.blind_since) == ((Issued(1, 4, 59.0, 59.0),), 100.4)
+    counted = [(now, r.since) for now, after, _ in cycles(heart, 101.0, 4, beating(6)) for r in after.evictions]
+    assert counted[0][1] == 105.4, "not before a write of the pulse before must have landed"
+    barred = [after.barred_until for _, after, _ in cycles(heart, 101.0, 2, beating(6))]
+    assert barred[-1] >= 101 + R_S
+
+
+def test_fencing_is_final_also_for_the_pulse_that_comes_after() -> None:
+    fencing = slot_of(0, 9, phase=Phase.FENCING, stopped=True)
+    heart = resumed(fencing)
+    assert heart.phase is Phase.FENCING
+    assert not any(isinstance(a, GiveDeadline) for a in heartbeat.step(heart, Tick(101.0))[1])
