@@ -22,7 +22,7 @@ binaries: venv ## Find or build etcd, Kubernetes, kwok and KubeVirt (about 10 mi
 	@$(PY) -m quorate_local binaries
 
 demo: venv binaries ## Watch a host die and its VMs come back (KEEP=1, HOSTS=, VMS=, SPLIT=)
-	@$(PY) -m quorate_local demo $(if $(HOSTS),--hosts $(HOSTS)) $(if $(VMS),--vms $(VMS)) $(if $(filter-out 0,$(KEEP)),--keep)
+	@$(PY) -m quorate_local demo $(if $(HOSTS),--hosts $(HOSTS)) $(if $(VMS),--vms $(VMS)) $(if $(SPLIT),--split $(SPLIT)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: venv binaries ## Run every test, with the real API server and KubeVirt
 	@$(PY) -m pytest $(ARGS)

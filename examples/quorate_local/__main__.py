@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from quorate_local import background, binaries, cables, demo, hosts, pool, runs
+from quorate_local import background, binaries, cables, demo, hosts, partition, pool, runs, workload
 from quorate_local.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -65,14 +65,21 @@ def up(
 def demo_command(
     hosts: Annotated[int, typer.Option(min=2, max=12, help="How many hosts.")] = 4,
     vms: Annotated[int, typer.Option(min=3, max=60, help="How many VMs.")] = 14,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Network splits to show: 3:1, 2:2 or other sizes of sides; `one`, `both`: one host against the rest, halves; `none`."
+        ),
+    ] = "one",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the pool up afterwards; `down` stops it.")] = False,
 ) -> None:
-    """Watch a host die and its VMs come back where the plan said."""
+    """Watch a host die, the network split, and VMs come back where the plan said."""
+    wanted = demo.Wanted(hosts, workload.make_vms(vms), partition.parse(split, hosts))
     console = Console(highlight=False, width=150)
     began_seconds = time.monotonic()
 
     def walk(local: pool.LocalPool) -> int:
-        return demo.show(local, hosts_wanted=hosts, vms_wanted=vms, keep=keep, console=console, began_seconds=began_seconds)
+        return demo.show(local, wanted, keep=keep, console=console, began_seconds=began_seconds)
 
     if keep:
         raise typer.Exit(_kept(walk))
@@ -111,7 +118,7 @@ def split(
 ) -> None:
     """Cut groups of hosts of a running pool off from each other; storage and the API server stay."""
     _cables(name).split(*([host for host in group.split(",") if host] for group in groups))
-    say("; ".join(f"{sender} is not heard by {receiver}" for sender, receiver in sorted(_cables(name).cuts())))
+    say(f"the network is cut: {' | '.join(groups)}")
 
 
 @app.command()
@@ -123,7 +130,7 @@ def cut(
 ) -> None:
     """Cut between two hosts of a running pool, or between a host and the API server."""
     _cables(name).cut(one, other, one_way=one_way)
-    say("; ".join(f"{sender} is not heard by {receiver}" for sender, receiver in sorted(_cables(name).cuts())))
+    say(f"the network is cut: {one} {'->' if one_way else '<->'} {other}")
 
 
 @app.command()

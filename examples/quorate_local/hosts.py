@@ -288,7 +288,7 @@ class Host:
             reach = ["--kubeconfig", str(self.agent_kubeconfig), "--namespace", self.rack.around.namespace]
             programs += [
                 self._program("keeper", common),
-                self._program("pulse", [*common, *node]),
+                self._program("pulse", [*common, *node, "--stopper", self.rack.stopper.option]),
                 self._program("report", [*common, *node, *reach]) | {"needs": [str(self.agent_kubeconfig)]},
             ]
         return {

@@ -13,6 +13,7 @@ from quorate_core.facts import Protection
 Json = dict[str, Any]
 
 GIB = 1 << 30
+POOL = "demo"
 NAMESPACE = "shop"
 SIZES_GIB = (8, 2, 4, 1, 6, 2, 4, 8, 1, 2)
 TARGET_LOAD = 0.55
@@ -47,11 +48,15 @@ def make_vms(count: int) -> tuple[DemoVm, ...]:
     return tuple(vms)
 
 
-def host_memory_gib(vms: Sequence[DemoVm], hosts: int) -> int:
-    """Memory per host at which these VMs load the pool as wanted, and at least twice the largest VM."""
+def host_memory_gib(vms: Sequence[DemoVm], hosts: int, failures: int = 1) -> int:
+    """Memory per host at which these VMs load the pool as wanted, and at least twice the largest VM.
+
+    For more host failures at once than one there must be more: those that are left carry it all.
+    """
+    left = (hosts - failures) / max(1, hosts - 1)
     total = sum(vm.memory_gib + 0.3 for vm in vms)  # 0.3: KubeVirt's overhead per VM, about 288 MiB
     largest = max((vm.memory_gib for vm in vms), default=1)
-    return max(2 * largest + 2, math.ceil(total / (TARGET_LOAD * max(1, hosts))))
+    return max(2 * largest + 2, math.ceil(total / (TARGET_LOAD * left * hosts)))
 
 
 def disk_manifests(name: str, namespace: str = NAMESPACE) -> list[Json]:
