@@ -78,6 +78,17 @@ def test_the_agent_is_three_processes_and_only_report_has_a_token() -> None:
     assert devices == ["keeper", "pulse"]
 
 
+@pytest.mark.parametrize("stops", [True, False])
+def test_pulse_sees_the_hosts_processes_and_cgroups_only_if_it_is_to_stop_vms(stops: bool) -> None:
+    pod = only(rendered(*([] if stops else ["agent.stopVMs=false"])), "DaemonSet")["spec"]["template"]["spec"]
+    pulse = next(c for c in pod["containers"] if c["name"] == "pulse")
+    place = "/run/host-cgroup"
+    assert pod.get("hostPID", False) is stops
+    assert f"--stopper={f'kubevirt:{place}' if stops else 'none'}" in pulse["command"]
+    assert (place in [mount["mountPath"] for mount in pulse["volumeMounts"]]) is stops
+    assert any(v.get("hostPath", {}).get("path") == "/sys/fs/cgroup" for v in pod["volumes"]) is stops
+
+
 def test_the_agent_stays_on_every_host_and_is_never_replaced_unasked() -> None:
     daemonset = only(rendered(), "DaemonSet")["spec"]
     assert daemonset["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]

@@ -67,7 +67,6 @@ class Pulse:
             self._take_in()
             self._step(hearts.Tick(clock.now()))
             self._say(self._alarms.tick(self._heart, clock.now()))
-            self._resume_vms()
             self._describe()
 
     def _sleep(self, now: float) -> float:
@@ -137,7 +136,7 @@ class Pulse:
                 self._keeper.tell(wire.message("release", incarnation=f"{incarnation:016x}"))
             case hearts.StopVms():
                 if self._stopper is not None:
-                    self._stopper.stop(fencing=self._heart.phase is Phase.FENCING)
+                    self._stopper.stop()
             case hearts.CountDrop(reason):
                 self._dropped.count(reason, sender, now)
             case hearts.Say():
@@ -152,20 +151,8 @@ class Pulse:
             self._doubt = counted.doubt
             if counted.doubt:
                 self._voice.say(f"the VMs of this host cannot be counted: {counted.doubt}", loud=True)
-        if counted.fencing and counted.left is not None:
+        if counted.left is not None:
             self._step(hearts.VmsCounted(clock.now(), counted.left))
-
-    def _resume_vms(self) -> None:
-        """VMs may start again on a host that has been in doubt and was not fenced: it has proven life since, so nobody has evicted it.
-
-        Also once after a start: the pulse before this one may have stopped them.
-        """
-        heart = self._heart
-        if self._stopper is None or not self._stopper.holds or heart.config is None or heart.evidence_at is None:
-            return
-        young = clock.now() - heart.evidence_at < heart.config.timing.licence_seconds / 2
-        if young and heart.claimed and not heart.resuming and heart.phase in (Phase.JOINING, Phase.ARMED, Phase.DISARMED):
-            self._stopper.resume()
 
     def _choose_disks(self) -> None:
         # While a licence runs, its evidence stays on the disks it began on, also when this pulse is not the one that began it.
@@ -208,6 +195,8 @@ class Pulse:
         except (OSError, wire.BadMessage) as error:
             self._voice.say(f"the configuration is not taken over: {error}", loud=True)
             return
+        if len(config.disks) == 2:
+            self._voice.say("the pool has two heartbeat disks: both are needed; a third would let any one of them fail")
         self._config = config
         self._network.bind(config, self._heart.host, clock.now())
         self._step(hearts.Configured(clock.now(), config.core()))

@@ -78,14 +78,6 @@ class KubeVirtStopper:
             raise Doubt("no VM is found any more; a second look will tell")
         return 0
 
-    def resume(self) -> None:
-        """Let the kubelet and the runtime go on. Raises Doubt if one cannot be told to."""
-        self._quiet = None
-        self._pods.clear()
-        for process in self._named((_KUBELETS | _RUNTIMES).__contains__):
-            if process.stands_still:
-                self._signal(process, signal.SIGCONT)
-
     def _hold_still(self) -> frozenset[int]:
         """Stop all that could start a VM; their pids. Raises Doubt unless all of them stand still."""
         found = self._named((_KUBELETS | _RUNTIMES).__contains__)

@@ -1,9 +1,8 @@
 """Stops the VMs of a host that is being fenced and counts what is left, in a thread that may hang without taking the decision loop with it.
 
-What is counted lets VMs start elsewhere before R has passed. So only an answer to a request that was made while the host was fencing, which
-never ends but by a reset, is a count for the others; and whatever cannot be told for certain is no count at all. `--stopper` chooses who
-does it: `none` (the default: nobody; VMs end with the reset), `kubevirt` (see kubevirt.py), or `development:/path`, a Unix socket that is
-asked `stop` and answers `left N` or `doubt WHY`, and `resume`, which it answers with `resumed`.
+What is counted lets VMs start elsewhere before R has passed, so whatever cannot be told for certain is no count at all. A host that is
+fenced ends by a reset, so nothing here lets VMs start again. `--stopper` chooses who does it: `none` (the default: nobody; VMs end with the
+reset), `kubevirt` (see kubevirt.py), or `development:/path`, a Unix socket that is asked `stop` and answers `left N` or `doubt WHY`.
 """
 
 import queue
@@ -30,17 +29,13 @@ class Stopper(Protocol):
     def stop(self) -> int:
         """Kill all VMs, let none start any more; how many processes of VMs are left. 0 only if that was verified. Raises Doubt."""
 
-    def resume(self) -> None:
-        """VMs may start here again. Raises Doubt."""
-
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """An answer: `left` is None where there is a doubt. `fencing`: the host was being fenced when this was asked."""
+    """An answer: `left` is None where there is a doubt."""
 
     left: int | None
-    doubt: str
-    fencing: bool
+    doubt: str = ""
 
 
 class Worker:
@@ -48,26 +43,19 @@ class Worker:
 
     def __init__(self, stopper: Stopper) -> None:
         self._stopper = stopper
-        self._requests: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Counted] = queue.SimpleQueue()
         self._bell, self._button = socket.socketpair()
         self._bell.setblocking(False)
         self._button.setblocking(False)
-        self._waiting = 0
-        self.holds = True
-        """Whether VMs may be kept from starting: this pulse has asked for it, or the one before it may have."""
+        self._waiting = False
         threading.Thread(target=self._work, name="stopper", daemon=True).start()
 
-    def stop(self, *, fencing: bool) -> None:
+    def stop(self) -> None:
         """Ask for the VMs to be stopped, unless it is still busy with that; returns at once."""
-        self.holds = True
-        if self._waiting == 0:
-            self._ask("stop", fencing)
-
-    def resume(self) -> None:
-        """Let VMs start again; returns at once."""
-        self.holds = False
-        self._ask("resume", False)
+        if not self._waiting:
+            self._waiting = True
+            self._requests.put(None)
 
     def answers(self) -> list[Counted]:
         """The answers since the last call."""
@@ -77,29 +65,21 @@ class Worker:
         with suppress(queue.Empty):
             while True:
                 found.append(self._answers.get_nowait())
-        self._waiting -= len(found)
+        self._waiting = self._waiting and not found
         return found
 
     def fileno(self) -> int:
         """For select."""
         return self._bell.fileno()
 
-    def _ask(self, what: str, fencing: bool) -> None:
-        self._waiting += 1
-        self._requests.put((what, fencing))
-
     def _work(self) -> None:
         while True:
-            what, fencing = self._requests.get()
-            left, doubt = None, ""
+            self._requests.get()
             try:
-                if what == "stop":
-                    left = self._stopper.stop()
-                else:
-                    self._stopper.resume()
+                answer = Counted(self._stopper.stop())
             except (Doubt, OSError) as error:
-                doubt = str(error)
-            self._answers.put(Counted(left, doubt, fencing))
+                answer = Counted(None, str(error))
+            self._answers.put(answer)
             with suppress(BlockingIOError):
                 self._button.send(b"!")
 
@@ -112,24 +92,18 @@ class DevelopmentStopper:
 
     def stop(self) -> int:
         """Ask it; its answer."""
-        answer = self._asked("stop")
+        answer = self._asked()
         word, _, value = answer.partition(" ")
         if word == "left" and value.isascii() and value.isdigit():
             return int(value)
         raise Doubt(value if word == "doubt" and value else f"development stopper {self._path} answers {answer!r}")
 
-    def resume(self) -> None:
-        """Tell it."""
-        answer = self._asked("resume")
-        if answer != "resumed":
-            raise Doubt(f"development stopper {self._path} answers {answer!r} to resume")
-
-    def _asked(self, what: str) -> str:
+    def _asked(self) -> str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as link:
             link.settimeout(_ANSWER_SECONDS)
             try:
                 unixpath.connect(link, self._path)
-                link.sendall(f"{what}\n".encode())
+                link.sendall(b"stop\n")
                 answer = b""
                 while not answer.endswith(b"\n"):
                     part = link.recv(_LONGEST_ANSWER_BYTES)
