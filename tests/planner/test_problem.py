@@ -84,6 +84,8 @@ def test_the_json_of_a_plan_has_the_documented_fields() -> None:
         ([9], [(4, None)], 0, 0, False),
         ([9, 9], [(4, None)], 1, 1, True),
         ([9, 9, 9, 9], [(4, 0)], 3, 3, True),
+        ([9, 9, 9], [(4, 0), (1 << 40, 1)], 0, 0, False),
+        ([9], [(1, 0)], 0, 0, False),
     ],
 )
 def test_odd_pools_have_a_sensible_answer(
@@ -115,3 +117,16 @@ def test_five_hundred_different_sizes_on_forty_hosts_stay_within_bounded_work() 
     }
     found = plan_problem(load(json.dumps(document)))
     assert 1 <= found.lower <= found.upper < 40
+
+
+def test_a_wish_beyond_the_hosts_is_no_plan_and_no_error() -> None:
+    found = plan_problem(load(changed("hostFailuresToTolerate", to=7)))
+    assert (found.host_failures_to_tolerate, found.plan_exists, found.overcommitted) == (7, False, True)
+    assert found.upper == 1
+
+
+def test_a_vm_that_may_run_nowhere_can_never_restart() -> None:
+    found = plan_problem(load(changed("vms", 0, "allowed", to=[])))
+    assert (found.lower, found.upper, found.exact) == (0, 0, True)
+    assert found.witness is not None
+    assert found.witness.unplaceable == ("v",)
