@@ -64,7 +64,7 @@ def sought(problem: Problem, failures: int, budget: Budget | None) -> Judgement:
 
 
 def plain(problem: Problem, failures: int, counted: tally.Tally | None = None) -> Proof | None:
-    """A proof with all memory in one zone; None if there is none. VMs limited to some hosts need zones of their own."""
+    """A proof with all memory in one zone; None if there is none."""
     counted = counted or tally.count(problem)
     certificate = plain_certificate(problem, counted, failures)
     if certificate is None:
@@ -75,9 +75,7 @@ def plain(problem: Problem, failures: int, counted: tally.Tally | None = None) -
 
 def plain_certificate(problem: Problem, counted: tally.Tally, enough: int | None = None) -> Certificate | None:
     """The best certificate with all memory in one zone, or the first that covers `enough`; None if none covers even the waiting VMs."""
-    if any(kind is not None for kind in counted.kinds):
-        return None
-    chain, by_zone = zone.best(counted, enough=enough)
+    chain, by_zone = zone.best(counted, enough=enough)  # nothing where VMs may use only some hosts: those an any zone can hold
     free = {host.name: host.free for host in problem.hosts}
     everyone = {vm.name: 0 for vm in problem.vms}
     if enough is None or by_zone < enough:
