@@ -71,18 +71,22 @@ class Sharp:
     certificate: Certificate | None
 
 
-def sharpen(problem: Problem, budget: Budget) -> Sharp:
-    """The narrowest bracket found in the time, and its certificate. Without OR-Tools, or without time, that of `plan_problem`."""
+def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None) -> Sharp:
+    """The narrowest bracket found in the time, and its certificate. Without OR-Tools, or without time, that of `plan_problem`.
+
+    `enough`: whoever asks only whether so many failures are survived need not wait for more; the bracket may then stay open.
+    """
     if extras.has_extras(problem):
-        return _beside(problem, budget)
+        return _beside(problem, budget, enough)
     plan = plan_problem(problem)
     if not problem.vms:
         return Sharp(plan, Certificate(plan.lower, (), {}))
     counted = tally.count(problem)
     certificate = _plain(problem, counted, plan)
-    if plan.exact:
+    proven = plan.lower if plan.waiting_placed else -1
+    if plan.exact or (enough is not None and not proven < enough <= plan.upper):
         return Sharp(plan, certificate)
-    search = _Search(counted, plan.lower if plan.waiting_placed else -1, plan.upper, budget)
+    search = _Search(counted, proven, plan.upper, budget, enough)
     with suppress(ImportError):  # OR-Tools is optional
         search.run()
     if search.cut is not None:
@@ -94,15 +98,15 @@ def sharpen(problem: Problem, budget: Budget) -> Sharp:
     return Sharp(replace(plan, exact=search.proven == search.upper, plan_exists=exists, overcommitted=not exists), certificate)
 
 
-def _beside(problem: Problem, budget: Budget) -> Sharp:
+def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
     """The same where VMs have needs beside memory: zones set aside for them, and the rest as an ordinary problem."""
     plan = min((plan_problem(part) for part in extras.measures(problem)), key=lambda plan: (plan.upper, plan.waiting_placed))
     best, certificate = -1, None
-    low, high = 0, plan.upper
+    low, high = 0, plan.upper if enough is None else min(plan.upper, max(0, enough))
     failures = high  # more failures need more set aside and leave less: a search by halves, from the top
     while low <= high:
         aside = extras.set_aside(problem, failures)
-        rest = None if aside is None else sharpen(aside.rest, budget.part(budget.left_seconds() / 2))
+        rest = None if aside is None else sharpen(aside.rest, budget.part(budget.left_seconds() / 2), enough=failures)
         if aside is not None and rest is not None and rest.certificate is not None:
             proven = min(failures, rest.certificate.failures)
             if proven > best:
@@ -134,25 +138,30 @@ def _beside(problem: Problem, budget: Budget) -> Sharp:
 class _Search:
     """The state of one search: `cut` is proven for `proven` failures, more than `upper` are refuted by `ceiling`."""
 
-    def __init__(self, counted: tally.Tally, proven: int, upper: int, budget: Budget) -> None:
+    def __init__(self, counted: tally.Tally, proven: int, upper: int, budget: Budget, enough: int | None) -> None:
         self.proven, self.upper = proven, upper
+        self._enough = upper if enough is None else enough
         self.cut: Cut | None = None
         self.ceiling: bounds.Ceiling | None = None
         self._counted, self._budget = counted, budget
         self._chains = list(_ways(counted))
         self._splittings: dict[int, Splitting] = {}
 
+    @property
+    def _goal(self) -> int:
+        return min(self.upper, self._enough)
+
     def run(self) -> None:
-        """Narrow until closed or the time is up."""
+        """Narrow until closed, or enough is proven or refuted, or the time is up."""
         self._climb(0)
         self._climb(FIRST_NODES)
         self._search(0)
         nodes = FIRST_NODES
         for number in range(ROUNDS_MOST):
             if (
-                self.proven == self.upper
+                self.proven >= self._goal
                 or self._budget.left_seconds() <= 0
-                or not any(way.open(self.upper) for way in self._splittings.values())
+                or not any(way.open(self._goal) for way in self._splittings.values())
             ):
                 break
             self._search(nodes)
@@ -162,7 +171,7 @@ class _Search:
 
     def _climb(self, nodes: int) -> None:
         """Where the bracket is wide: by the most promising ways, quick programs halve it, slow ones raise it step by step."""
-        high = self.upper if self.upper - self.proven >= WIDE else self.proven
+        high = self._goal if self._goal - self.proven >= WIDE else self.proven
         while high > self.proven and self._budget.left_seconds() > 0:
             middle = self.proven + 1 if nodes else (self.proven + high + 1) // 2
             if not self._try(middle, nodes, WAYS_FIRST):
@@ -170,7 +179,7 @@ class _Search:
 
     def _search(self, nodes: int) -> None:
         """Every way, from the upper bound down."""
-        for failures in range(self.upper, self.proven, -1):
+        for failures in range(self._goal, self.proven, -1):
             if self._try(failures, nodes):
                 return
 
@@ -192,11 +201,11 @@ class _Search:
 
     def _refute(self, budget: Budget) -> None:
         """Lower the upper bound while some critical set of that many failures cannot be packed."""
-        while self.proven < self.upper:
-            breaking = next((groups for groups in pack.critical_sets(self._counted, self.upper) if self._breaks(groups, budget)), None)
+        while self.proven < self._goal:
+            breaking = next((groups for groups in pack.critical_sets(self._counted, self._goal) if self._breaks(groups, budget)), None)
             if breaking is None:
                 return
-            self.upper -= 1
+            self.upper = self._goal - 1
             self.ceiling = bounds.Ceiling(
                 self.upper, breaking, "what would need a place does not fit into what would be left, however packed"
             )

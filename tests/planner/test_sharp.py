@@ -194,3 +194,12 @@ GAP: Mapping[str, Any] = {
     "vms": [{"name": "a", "size": 12, "host": "h0"}, {"name": "b", "size": 10, "host": "h0"}, {"name": "c", "size": 8, "host": "h2"}],
 }
 """XenServer's planner accepts two failures here and then cannot serve them both at once; they can be served."""
+
+
+@needs_data
+def test_a_search_for_enough_stops_there_and_never_claims_that_it_is_exact() -> None:
+    problem = load(text_of("h32_v400_l60_s1"))
+    asked = sharpen(problem, Budget(lambda: 0.0, 600.0), enough=6)
+    assert (asked.plan.lower, asked.plan.upper, asked.plan.exact) == (6, 7, False)
+    assert sharpen(problem, Budget(lambda: 0.0, 600.0), enough=7).plan.exact
+    assert sharpen(problem, Budget(lambda: 0.0, 600.0), enough=8).plan.lower == 6  # refuted by counting: no search
