@@ -213,10 +213,10 @@ class Pulse:
         self._audience.tell(wire.message("state", agent=said, drops=dict(self._dropped.counts), metrics=counted))
 
     def _troubles(self, now: float) -> describe.Troubles:
-        config = self._config
-        if config is None:
+        config, core = self._config, self._heart.config
+        if config is None or core is None:
             return describe.Troubles(("no address yet",))
-        silence = config.core().timing.network_timeout_seconds
+        silence = core.timing.network_timeout_seconds
         names = {address: m.host for m in config.members for address in m.addresses}
         paths = self._network.problems(config.members, self._heart.host, now, silence)
         return describe.Troubles(
