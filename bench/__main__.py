@@ -65,9 +65,10 @@ Lives = tuple[list[change.Answered], list[change.Answered]]
 def _measure(seeds: int, changes: int, progress: Progress) -> tuple[list[planner.Known], list[planner.Drawn], list[int], Lives]:
     def step(title: str, total: int) -> Callable[[str], None]:
         task = progress.add_task(title, total=total)
-        done = iter(range(total + 1))
+        done = iter(range(1, total + 1))
         return lambda what: progress.update(task, completed=next(done), description=f"{title}: {what}"[:48])
 
+    planner.warm_up()
     problems = len(list(planner.PUBLIC.glob("*.json")))
     known = list(planner.public_problems(step("public problems", problems)))
     scales = len(planner.SCALES) * len(planner.LOADS_PERCENT) * seeds
@@ -85,9 +86,7 @@ def _measure(seeds: int, changes: int, progress: Progress) -> tuple[list[planner
 
 def _print(console: Console, known: list[planner.Known], rows: list[planner.Row]) -> None:
     if known:
-        table = Table(
-            "PROBLEM", "HOSTS", "VMS", "XENSERVER", "EXACT", "FIRST", "PROVEN", "UPPER", "CPU S", "PROTOTYPE S", "PROOF", box=None
-        )
+        table = Table("PROBLEM", "HOSTS", "VMS", "XENSERVER", "EXACT", "FIRST", "PROVEN", "UPPER", "CPU S", "PROTOTYPE", "PROOF", box=None)
         for k in known:
             first = f"{k.first[0]} to {k.first[1]}"
             figures = (k.hosts, k.vms, k.xenserver, k.reference, first, k.lower, k.upper, f"{k.seconds:.2f}", f"{k.prototype_seconds:.2f}")
