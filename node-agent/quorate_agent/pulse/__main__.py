@@ -195,6 +195,8 @@ class Pulse:
         except (OSError, wire.BadMessage) as error:
             self._voice.say(f"the configuration is not taken over: {error}", loud=True)
             return
+        if self._heart.deadline is not None and self._disks and config.disks != self._disks:
+            self._voice.say(f"other heartbeat disks take effect when this host has been disarmed; now {', '.join(self._disks)}", loud=True)
         if len(config.disks) == 2:
             self._voice.say("the pool has two heartbeat disks: both are needed; a third would let any one of them fail")
         self._config = config
