@@ -5,7 +5,7 @@ not proven to help. With more candidates than time the best one found is given a
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -28,6 +28,7 @@ class Migrate:
     size: int
     source: str
     target: str
+    hugepages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def advise(problem: Problem, plan: Plan, budget: Budget, closed: frozenset[str] 
         return after(problem, step, closed)
 
     volume = _Volume(problem)
-    moves, singles = _migrations(problem, plan), _unprotections(problem, plan)
+    moves, singles = migrations(problem, plan), _unprotections(problem, plan)
     if volume.most(None) <= _proven(plan):
         number = _migrations_count(problem)
         migration = Looked(None, number, number, 0, number)
@@ -121,11 +122,16 @@ def _why(plan: Plan) -> str:
 def after(problem: Problem, step: Step, closed: frozenset[str] = frozenset()) -> Problem:
     """The problem once the step is done."""
     match step:
-        case Migrate(name, size, source, target):
-            change = {source: 0 if source in closed else size, target: -size}
+        case Migrate(name, size, source, target, hugepages):
+            gain = {source: 0 if source in closed else 1, target: -1}
             return replace(
                 problem,
-                hosts=tuple(host._replace(free=host.free + change.get(host.name, 0)) for host in problem.hosts),
+                hosts=tuple(
+                    host._replace(
+                        free=host.free + gain.get(host.name, 0) * size, hugepages=host.hugepages + gain.get(host.name, 0) * hugepages
+                    )
+                    for host in problem.hosts
+                ),
                 vms=tuple(vm._replace(host=target) if vm.name == name else vm for vm in problem.vms),
             )
         case Unprotect(name):
@@ -214,12 +220,13 @@ def _proven(plan: Plan) -> int:
     return plan.lower if plan.waiting_placed else -1
 
 
-def _migrations(problem: Problem, plan: Plan) -> Iterator[Migrate]:
+def migrations(problem: Problem, plan: Plan) -> Iterator[Migrate]:
     """One VM of each size on each host to each other host with room: first each VM's emptiest target, then its next, and so on."""
     failing = frozenset(plan.witness.failed_hosts if plan.witness else ())
     roomy = sorted(problem.hosts, key=lambda host: (-host.free, host.name))
     ordered = sorted(_one_of_each(problem.vms), key=lambda vm: (vm.host not in failing, -vm.size, vm.name))
-    waves = [_targets(vm, roomy) for vm in ordered if vm.host is not None]
+    labels = _labels(problem)
+    waves = [_targets(vm, roomy, labels) for vm in ordered if vm.host is not None]
     while waves:
         for targets in list(waves):
             step = next(targets, None)
@@ -229,21 +236,35 @@ def _migrations(problem: Problem, plan: Plan) -> Iterator[Migrate]:
                 yield step
 
 
-def _targets(vm: ProblemVm, roomy: Sequence[ProblemHost]) -> Iterator[Migrate]:
-    for host in roomy:
-        if vm.host is not None and host.name != vm.host and host.free >= vm.size and (vm.allowed is None or host.name in vm.allowed):
-            yield Migrate(vm.name, vm.size, vm.host, host.name)
+def _targets(vm: ProblemVm, hosts: Sequence[ProblemHost], labels: Mapping[str, frozenset[str]]) -> Iterator[Migrate]:
+    for host in hosts:
+        room = host.free >= vm.size and host.hugepages >= vm.hugepages and (vm.allowed is None or host.name in vm.allowed)
+        if vm.host is not None and host.name != vm.host and room and not vm.apart & labels[host.name]:
+            yield Migrate(vm.name, vm.size, vm.host, host.name, vm.hugepages)
+
+
+def _labels(problem: Problem) -> Mapping[str, frozenset[str]]:
+    """The labels of `apart` on each host: a VM with one of them may not go there."""
+    found: dict[str, frozenset[str]] = {host.name: frozenset() for host in problem.hosts}
+    for vm in problem.vms:
+        if vm.host is not None and vm.apart:
+            found[vm.host] |= vm.apart
+    return found
 
 
 def _migrations_count(problem: Problem) -> int:
-    """How many there are, without making them."""
+    """How many there are, without making them where memory alone decides."""
     free = sorted(host.free for host in problem.hosts)
     at = {host.name: host.free for host in problem.hosts}
+    labels = _labels(problem)
     number = 0
     for vm in _one_of_each(problem.vms):
-        if vm.host is not None:
-            roomy = len(free) - bisect_left(free, vm.size) if vm.allowed is None else sum(at[name] >= vm.size for name in vm.allowed)
-            number += roomy - (at[vm.host] >= vm.size and (vm.allowed is None or vm.host in vm.allowed))
+        if vm.host is None:
+            continue
+        if vm.allowed is None and not vm.hugepages and not vm.apart:
+            number += len(free) - bisect_left(free, vm.size) - (at[vm.host] >= vm.size)
+        else:
+            number += sum(1 for _ in _targets(vm, problem.hosts, labels))
     return number
 
 
@@ -256,10 +277,10 @@ def _unprotections(problem: Problem, plan: Plan) -> Iterator[Unprotect]:
 
 
 def _one_of_each(vms: Sequence[ProblemVm]) -> list[ProblemVm]:
-    """VMs of the same size on the same host with the same choice are the same to the planner."""
-    seen: dict[tuple[str | None, int, frozenset[str] | None], ProblemVm] = {}
+    """VMs that differ in name and priority only are the same to the planner."""
+    seen: dict[ProblemVm, ProblemVm] = {}
     for vm in vms:
-        seen.setdefault((vm.host, vm.size, vm.allowed), vm)
+        seen.setdefault(vm._replace(name="", priority=0), vm)
     return list(seen.values())
 
 

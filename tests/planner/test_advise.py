@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench import pools as generated
 from quorate_planner import Budget, Plan, Problem, ProblemHost, ProblemVm, plan_problem, sharpen
+from quorate_planner import advise as advise_module
 from quorate_planner.advise import Advice, Migrate, Unprotect, advice_json, advise, after, sentences
 from quorate_planner.fitting import how_many_more
 
@@ -92,6 +93,21 @@ def test_the_advice_names_the_move_that_makes_room_for_a_vm_that_only_one_host_c
     assert (step.vm, step.source) == ("small", "c")
     assert any(line.startswith("migrate small") and "a plan exists" in line for line in sentences(advice))
     assert advice_json(advice)["migration"]["best"]["to"] == step.target
+
+
+def test_advice_knows_of_hugepages_and_of_vms_that_must_not_meet() -> None:
+    hosts = (ProblemHost("a", 9, hugepages=9), ProblemHost("b", 9, hugepages=4), ProblemHost("c", 9), ProblemHost("d", 9, hugepages=9))
+    vms = (
+        ProblemVm("paged", 4, "a", hugepages=4),
+        ProblemVm("left", 1, "b", apart=frozenset({"x"})),
+        ProblemVm("right", 1, "c", apart=frozenset({"x"})),
+    )
+    problem = Problem(hosts, vms, wish=4)
+    moves = {(step.vm, step.target) for step in advise_module.migrations(problem, plan_problem(problem))}
+    assert moves == {("paged", "b"), ("paged", "d"), ("left", "a"), ("left", "d"), ("right", "a"), ("right", "d")}
+    assert advised(problem).migration.candidates == len(moves)
+    moved = after(problem, Migrate("paged", 4, "a", "b", 4))
+    assert [host.hugepages for host in moved.hosts] == [13, 0, 0, 9]
 
 
 def test_a_closed_host_gains_no_memory_by_a_migration() -> None:
