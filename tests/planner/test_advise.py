@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from bench import pools as generated
 from quorate_planner import Budget, Plan, Problem, ProblemHost, ProblemVm, plan_problem, sharpen
-from quorate_planner import advise as advise_module
-from quorate_planner.advise import Advice, Migrate, Unprotect, advice_json, advise, after, sentences
+from quorate_planner.advise import Advice, Migrate, Unprotect, advice_json, advise, after, migrations, sentences
 from quorate_planner.fitting import how_many_more
 
 from .oracle import tolerates
@@ -103,7 +102,7 @@ def test_advice_knows_of_hugepages_and_of_vms_that_must_not_meet() -> None:
         ProblemVm("right", 1, "c", apart=frozenset({"x"})),
     )
     problem = Problem(hosts, vms, wish=4)
-    moves = {(step.vm, step.target) for step in advise_module.migrations(problem, plan_problem(problem))}
+    moves = {(step.vm, step.target) for step in migrations(problem, plan_problem(problem))}
     assert moves == {("paged", "b"), ("paged", "d"), ("left", "a"), ("left", "d"), ("right", "a"), ("right", "d")}
     assert advised(problem).migration.candidates == len(moves)
     moved = after(problem, Migrate("paged", 4, "a", "b", 4))
