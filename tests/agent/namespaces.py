@@ -8,6 +8,7 @@ each namespace reads a pipe of the test, and the kernel ends a PID namespace wit
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 from quorate_agent import wire
-from quorate_core.slot import Evidence, Issued
+from quorate_core.slot import Issued
 from tests.agent.faultydisk import Fault, FaultyDisk
 from tests.agent.machines import Dog, Machine, Rig
 
@@ -40,6 +41,36 @@ def missing() -> str:
     probe = "ip link add br0 type bridge && nft add table bridge probe"
     done = subprocess.run([*_ISOLATED[:-1], "sh", "-c", probe], capture_output=True, text=True, check=False, timeout=30)
     return f"the right to make network namespaces with a bridge and nft: {done.stderr.strip()}" if done.returncode else ""
+
+
+class VmStopper:
+    """Answers pulse's question for the VMs of one host, by the development stopper's protocol. `works`: it can stop them."""
+
+    def __init__(self, path: Path, stop: Callable[[], None]) -> None:
+        self.path, self._stop = path, stop
+        self.works = True
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen(8)
+        threading.Thread(target=self._serve, name="stopper", daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                asker, _ = self._listener.accept()
+                with asker:
+                    if asker.recv(64) == b"resume\n":
+                        asker.sendall(b"resumed\n")
+                        continue
+                    if self.works:
+                        self._stop()
+                    asker.sendall(b"left 0\n" if self.works else b"left 1\n")
 
 
 class Namespace:
@@ -70,7 +101,10 @@ class Namespace:
 
 @dataclass
 class Host(Machine):
-    """A machine in namespaces of its own. `reads` and `writes` are what its disk does, kept over its boots."""
+    """A machine in namespaces of its own, with one VM: a process that runs from boot until it is stopped or the power is cut.
+
+    `reads` and `writes` are what its disk does, kept over its boots. `stopper` is who stops the VM when pulse asks; None: nobody.
+    """
 
     number: int = 0
     plug: Callable[["Host"], None] = lambda _: None
@@ -78,6 +112,7 @@ class Host(Machine):
     disk: FaultyDisk | None = None
     reads: Fault = "ok"
     writes: Fault = "ok"
+    stopper: VmStopper | None = None
     boots: int = 0
     off_since: float | None = None
     _pids: dict[str, int] = field(default_factory=dict)
@@ -95,7 +130,23 @@ class Host(Machine):
             self.boots += 1
             self.namespace = Namespace()
             self.plug(self)
+            self._run("vm", ["sleep", "infinity"])
         super().start(*names)
+
+    def arguments(self, name: str) -> list[str]:
+        """The command line of keeper or pulse, without the program."""
+        stopped_by = ["--stopper", f"development:{self.stopper.path}"] if name == "pulse" and self.stopper is not None else []
+        return [*super().arguments(name), *stopped_by]
+
+    @property
+    def vm_runs(self) -> bool:
+        """Whether its VM does."""
+        return self.on and self.processes["vm"].poll() is None
+
+    def let_pulse_stop_vms(self) -> VmStopper:
+        """From its next start on, pulse has somebody to ask."""
+        self.stopper = VmStopper(self.folder / "stopper", lambda: self.signal("vm", signal.SIGKILL))
+        return self.stopper
 
     def _run(self, name: str, command: list[str]) -> None:
         assert self.namespace is not None
@@ -171,8 +222,8 @@ class Pool(Rig):
         host.disk.mount(self.disk, host.namespace.enter)
         host.disk.set(reads=host.reads, writes=host.writes)
 
-    def links(self, cut: Iterable[Link] = (), loss: Mapping[Link, int] | None = None) -> None:
-        """Which links drop every heartbeat packet, and which a percentage of them; all others are whole. Takes effect at once."""
+    def links(self, cut: Iterable[Link] = (), loss: Mapping[Link, int] | None = None) -> float:
+        """Which links drop every heartbeat packet, and which a percentage of them; all others are whole. Since when."""
         drops = [f'iifname "v{a}-*" oifname "v{b}-*" udp dport {self.port} drop' for a, b in cut]
         drops += [
             f'iifname "v{a}-*" oifname "v{b}-*" udp dport {self.port} numgen random mod 100 < {percent} drop'
@@ -181,11 +232,12 @@ class Pool(Rig):
         rules = ["type filter hook forward priority 0; policy accept;", *drops]
         table = ["table bridge cuts {", "chain forward {", *rules, "}", "}"]
         self.switch.run("nft", "-f", "-", text="\n".join(["table bridge cuts", "delete table bridge cuts", *table, ""]))
+        return time.monotonic()
 
-    def split(self, *groups: Iterable[int]) -> None:
-        """Only hosts of one group reach each other."""
+    def split(self, *groups: Iterable[int]) -> float:
+        """Only hosts of one group reach each other. Since when."""
         where = {number: index for index, group in enumerate(groups) for number in group}
-        self.links([(a, b) for a in where for b in where if where[a] != where[b]])
+        return self.links([(a, b) for a in where for b in where if where[a] != where[b]])
 
     def arm(self) -> None:
         """Boot all hosts and wait until all are armed."""
@@ -223,7 +275,7 @@ class Pool(Rig):
             time.sleep(0.05)
 
     def look(self) -> None:
-        """The promise: no certificate for a life that still runs. Read from the disk itself, not from what the agents say."""
+        """The promise: no certificate for a host whose VM still runs. Read from the disk itself, not from what the agents say."""
         if self.stopped:
             pytest.fail("the test run was stopped")
         now = time.monotonic()
@@ -235,8 +287,8 @@ class Pool(Rig):
                 self.certificates[key] = now
                 victim = self.hosts[certificate.slot]
                 living = victim.state().get("incarnation") if victim.on else None
-                if certificate.evidence is not Evidence.CONFIRMED and living == f"{certificate.incarnation:016x}":
-                    pytest.fail(f"{issuer.name} certified {victim.name} ({living}), which runs")
+                if victim.vm_runs and living == f"{certificate.incarnation:016x}":
+                    pytest.fail(f"{issuer.name} certified {victim.name} ({certificate.evidence.name}), whose VM runs")
 
     def issued(self, issuer: Host) -> tuple[Issued, ...]:
         """The certificates in that host's slot."""
@@ -259,6 +311,9 @@ class Pool(Rig):
     def close(self) -> None:
         self.stopped = True
         super().close()
+        for host in self.hosts:
+            if host.stopper is not None:
+                host.stopper.close()
         self.switch.close()
 
 

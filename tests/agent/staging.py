@@ -15,7 +15,7 @@ import pytest
 
 from tests.agent.namespaces import Pool, missing
 
-_AT_ONCE = 3
+_AT_ONCE = 4
 _LOG_LINES = 12
 
 

@@ -1,6 +1,6 @@
 """Processes of real hosts that are stopped or killed, while the rest of the pool watches. One host alone is tested in test_one_host.py.
 
-Rows are those of the design's test matrix. Every scenario also watches the promise: no certificate for a life that still runs.
+Rows are those of the design's test matrix. Every scenario also watches the promise: no certificate for a host whose VM still runs.
 """
 
 import json
