@@ -52,8 +52,11 @@ class Outcome:
 def begin(disks: Disks, number: int, own_slot: int, block: bytes | None) -> Outcome:
     """A new cycle: every disk that is idle gets its order."""
     idle = tuple(index for index in range(disks.count) if index not in disks.busy)
-    started = replace(disks, number=number, slot=own_slot, block=block, done=False, came={}, busy=disks.busy | set(idle))
-    return Outcome(started, orders=idle)
+    problems = {**disks.problems, **dict.fromkeys(disks.busy, "it has not answered for a whole cycle")}
+    busy = disks.busy | set(idle)
+    return Outcome(
+        replace(disks, number=number, slot=own_slot, block=block, done=False, came={}, busy=busy, problems=problems), orders=idle
+    )
 
 
 def answered(disks: Disks, index: int, cycle: Cycle) -> Outcome:

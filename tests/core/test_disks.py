@@ -128,8 +128,9 @@ def test_a_hung_disk_gets_no_further_order_until_it_answers_and_its_late_answer_
         after = disks.answered(state, index, platters[index].carry(2, 2.0, block(2)))
         state = after.disks
     assert after.cycle is not None
+    assert state.problems == {0: "it has not answered for a whole cycle"}
     late = disks.answered(state, 0, Platter().carry(1, 0.0, block(1)))
-    assert (late.cycle, late.orders) == (None, ())
+    assert (late.cycle, late.orders, late.disks.problems) == (None, (), {})
     assert disks.begin(late.disks, 3, ME, block(3)).orders == (0, 1, 2)
 
 

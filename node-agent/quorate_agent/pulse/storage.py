@@ -52,8 +52,7 @@ class Storage:
         """What is wrong with single disks; "" where there is one disk only, whose problems the cycle itself tells."""
         if len(self._workers) < 2:
             return ""
-        hanging = {i: "it has not answered yet" for i in self._state.busy if self._state.done}
-        found = {self._workers[i].path: why for i, why in sorted({**hanging, **self._state.problems}.items())}
+        found = {self._workers[i].path: why for i, why in sorted(self._state.problems.items())}
         return "; ".join(why if path in why else f"heartbeat disk {path}: {why}" for path, why in found.items())
 
     def _use(self, paths: Sequence[str]) -> None:
