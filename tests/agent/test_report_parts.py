@@ -1,11 +1,15 @@
 """What report makes of pulse's numbers, and of this host's addresses."""
 
+import asyncio
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from typing import Any
+import uuid
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,10 +17,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from quorate_agent import wire
 from quorate_agent.histogram import CYCLE_BOUNDS_SECONDS, Histogram
 from quorate_agent.pulse import describe
+from quorate_agent.report import __main__ as reports
 from quorate_agent.report import addresses, listening
 from quorate_agent.report.addresses import Found
 from quorate_agent.report.metrics import PulseMetrics
-from quorate_api.hahost import AgentReport
+from quorate_agent.voice import Voice
+from quorate_api.hahost import AgentReport, HAHost
+from quorate_api.hapool import HAPool
 from quorate_core.eviction import Eviction
 from quorate_core.heart import Heart
 from quorate_core.membership import Peer
@@ -147,3 +154,84 @@ def test_the_kernel_lists_the_addresses_of_real_interfaces() -> None:
 def test_the_loopback_address_of_this_machine_is_found() -> None:
     assert addresses.own(["lo"], "10.0.0.1") == ("127.0.0.1",)
     assert socket.if_nametoindex("lo") == 1
+
+
+class ScriptedApi:
+    """The API as report sees it: these objects; `told` is what it wrote."""
+
+    def __init__(self, pool: HAPool, *hosts: HAHost) -> None:
+        self._pool, self._hosts = pool, list(hosts)
+        self.told: list[dict[str, Any]] = []
+        self.written = asyncio.Event()
+
+    async def host(self, name: str) -> HAHost:
+        return next(h for h in self._hosts if h.metadata.name == name)
+
+    async def hosts(self) -> list[HAHost]:
+        return self._hosts
+
+    async def pool(self, _: str) -> HAPool:
+        return self._pool
+
+    async def listed(self, _: str) -> list[dict[str, Any]]:
+        return []
+
+    async def key(self, *_: str) -> bytes:
+        return bytes(32)
+
+    async def tell(self, _: str, agent: dict[str, Any]) -> None:
+        self.told.append(agent)
+        self.written.set()
+
+
+def pool_on_loopback() -> HAPool:
+    heartbeat = {"storage": {"devicePath": "/dev/shared"}, "network": {"interfaces": ["lo", "none"]}}
+    return HAPool.model_validate({"metadata": {"name": "p", "uid": str(uuid.UUID(int=1))}, "spec": {"heartbeat": heartbeat}})
+
+
+def test_report_tells_the_others_this_hosts_addresses_and_pulse_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = HAHost.model_validate({"metadata": {"name": "h0"}, "spec": {"pool": "p"}, "status": {"slot": 0, "address": "10.0.0.1"}})
+    api = ScriptedApi(pool_on_loopback(), mine)
+
+    async def run() -> None:
+        task = asyncio.create_task(reports.Report("h0", "ns", cast("Any", api), listening.Ear(wire.PULSE_SOCKET), Voice("test")).run())
+        await asyncio.wait_for(api.written.wait(), 20)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(run())
+    assert api.told[0]["addresses"] == ["127.0.0.1", ""]
+    config = wire.PulseConfig.from_json(Path(wire.CONFIG_FILE).read_text())
+    assert (config.members[0].addresses, config.interfaces) == (("127.0.0.1", ""), ("lo", "none"))
+    assert Path(wire.CONFIG_FILE).stat().st_mode & 0o077 == 0, "the file holds the key"
+
+
+def test_new_numbers_alone_are_no_reason_to_write_to_the_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ages change with each second; the API server is not to hear of a heartbeat."""
+    monkeypatch.chdir(tmp_path)
+    first = said()
+    older = {**first, "metrics": {**first["metrics"], "evidenceAge": 3.0}}
+    other = {**first, "agent": {**first["agent"], "message": "something new"}}
+
+    async def run() -> list[bool]:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        listener.bind(wire.PULSE_SOCKET)
+        listener.listen(1)
+        ear = listening.Ear(wire.PULSE_SOCKET)
+        task = asyncio.create_task(ear.run())
+        link, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), 10)
+        changed = []
+        for message in (first, older, other):
+            link.send(json.dumps(message).encode())
+            for _ in range(1000):
+                await asyncio.sleep(0.01 if ear.state != message else 0)
+            changed.append(ear.changed.is_set())
+            ear.changed.clear()
+        task.cancel()
+        await asyncio.wait([task])
+        link.close()
+        listener.close()
+        return changed
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == [True, False, True]
