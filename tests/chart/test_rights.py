@@ -92,6 +92,11 @@ def test_the_agent_writes_nothing_but_a_status_of_hahosts() -> None:
     assert writes == {("hahosts/status", "patch")}
 
 
+def test_the_agent_may_list_what_it_backs_up() -> None:
+    kinds = ("hapools", "hahosts", "protectedvms")
+    assert {("quorate.dev", kind, "list") for kind in kinds} <= granted("quorate-agent")
+
+
 def test_the_controller_edits_no_virtual_machine() -> None:
     writes = {
         resource

@@ -32,13 +32,12 @@ def test_the_controller_is_started_with_options_it_has(values: tuple[str, ...], 
         assert read.webhook_port == ports["webhook"]
 
 
-@pytest.mark.parametrize("name", ["keeper", "pulse", "report"])
+@pytest.mark.parametrize("name", ["keeper", "pulse", "report", "backup"])
 def test_each_agent_process_is_started_with_options_it_has(name: str) -> None:
     container = containers("DaemonSet")[name]
-    known = subprocess.run(
-        [sys.executable, "-m", f"quorate_agent.{name}", "--help"], capture_output=True, text=True, timeout=60, check=True
-    )
-    for argument in container["command"][1:]:
+    module = ["quorate_agent.statefile", "keep"] if name == "backup" else [f"quorate_agent.{name}"]
+    known = subprocess.run([sys.executable, "-m", *module, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    for argument in container["command"][len(module) :]:
         assert re.search(rf"{argument.split('=')[0]}\b", known.stdout), argument
     variables = {variable["name"] for variable in container.get("env", [])}
     assert set(re.findall(r"\$\((\w+)\)", " ".join(container["command"]))) <= variables
@@ -65,17 +64,18 @@ def test_the_controller_runs_restricted() -> None:
     }
 
 
-def test_the_agent_is_three_processes_and_only_report_has_a_token() -> None:
+def test_the_agent_is_three_processes_and_one_for_the_backup_and_only_report_has_a_token() -> None:
     pod = only(rendered(), "DaemonSet")["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     found = {container["name"]: container for container in pod["containers"]}
     assert [found[name]["command"][0] for name in ("keeper", "pulse", "report")] == ["quorate-keeper", "quorate-pulse", "quorate-report"]
     holders = [name for name, c in found.items() if any("serviceaccount" in m["mountPath"] for m in c["volumeMounts"])]
     assert holders == ["report"]
+    assert found["backup"]["command"][:2] == ["quorate-statefile", "keep"]
     privileged = [name for name, c in found.items() if c["securityContext"].get("privileged")]
-    assert privileged == ["keeper", "pulse"]
+    assert privileged == ["keeper", "pulse", "backup"]
     devices = [name for name, c in found.items() if any(m["mountPath"] == "/dev" for m in c["volumeMounts"])]
-    assert devices == ["keeper", "pulse"]
+    assert devices == ["keeper", "pulse", "backup"]
 
 
 @pytest.mark.parametrize("stops", [True, False])
@@ -96,7 +96,7 @@ def test_the_agent_stays_on_every_host_and_is_never_replaced_unasked() -> None:
     assert daemonset["template"]["spec"]["hostNetwork"] is True
 
 
-def test_all_three_agent_processes_share_the_run_folder_of_the_host() -> None:
+def test_all_agent_processes_share_the_run_folder_of_the_host() -> None:
     pod = only(rendered("agent.runDir=/run/ha"), "DaemonSet")["spec"]["template"]["spec"]
     assert {v["name"]: v for v in pod["volumes"]}["run"]["hostPath"]["path"] == "/run/ha"
     for container in pod["containers"]:
@@ -104,7 +104,8 @@ def test_all_three_agent_processes_share_the_run_folder_of_the_host() -> None:
         assert {"name": "run", "mountPath": "/run/ha"} in container["volumeMounts"]
 
 
-def test_a_claim_takes_the_place_of_the_hosts_devices_in_pulse() -> None:
-    pulse = containers("DaemonSet", "agent.heartbeatClaim=disk")["pulse"]
-    assert pulse["volumeDevices"] == [{"name": "heartbeat", "devicePath": "/dev/quorate-heartbeat"}]
-    assert "/dev" not in [mount["mountPath"] for mount in pulse["volumeMounts"]]
+@pytest.mark.parametrize("name", ["pulse", "backup"])
+def test_a_claim_takes_the_place_of_the_hosts_devices(name: str) -> None:
+    container = containers("DaemonSet", "agent.heartbeatClaim=disk")[name]
+    assert container["volumeDevices"] == [{"name": "heartbeat", "devicePath": "/dev/quorate-heartbeat"}]
+    assert "/dev" not in [mount["mountPath"] for mount in container["volumeMounts"]]

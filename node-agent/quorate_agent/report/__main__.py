@@ -20,7 +20,7 @@ import prometheus_client
 from pydantic import ValidationError
 
 from quorate_agent import wire
-from quorate_agent.report import addresses, desired, listening, metrics
+from quorate_agent.report import addresses, backup, desired, listening, metrics
 from quorate_agent.report.api import Api, NoAnswer
 from quorate_agent.voice import Voice
 from quorate_api.hahost import AgentReport
@@ -36,10 +36,8 @@ _FAILURES = prometheus_client.Counter("quorate_agent_api_failures", "Requests th
 class Report:
     """Two tasks around a listening socket: look at the API, write to it."""
 
-    def __init__(self, host: str, namespace: str, api: Api, voice: Voice) -> None:
-        self._host, self._namespace, self._api, self._voice = host, namespace, api, voice
-        self._ear = listening.Ear(wire.PULSE_SOCKET)
-        prometheus_client.REGISTRY.register(metrics.PulseMetrics(self._ear))
+    def __init__(self, host: str, namespace: str, api: Api, ear: listening.Ear, voice: Voice) -> None:
+        self._host, self._namespace, self._api, self._ear, self._voice = host, namespace, api, ear, voice
         self._problem = ""
         self._addresses: tuple[str, ...] = ()
         self._said: dict[str, str] = {}
@@ -50,6 +48,7 @@ class Report:
             tasks.create_task(self._ear.run())
             tasks.create_task(self._look())
             tasks.create_task(self._write())
+            tasks.create_task(backup.hand_over(self._api, self._host, self._say))
 
     async def _look(self) -> None:
         while True:
@@ -154,9 +153,11 @@ def _put(text: str) -> bool:
 async def _main(arguments: argparse.Namespace, voice: Voice) -> None:
     api = await Api.connect(arguments.kubeconfig)
     os.chdir(arguments.run_dir)
+    ear = listening.Ear(wire.PULSE_SOCKET)
     if arguments.metrics_port:
+        prometheus_client.REGISTRY.register(metrics.PulseMetrics(ear))
         prometheus_client.start_http_server(arguments.metrics_port)
-    task = asyncio.ensure_future(Report(arguments.node, arguments.namespace, api, voice).run())
+    task = asyncio.ensure_future(Report(arguments.node, arguments.namespace, api, ear, voice).run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:

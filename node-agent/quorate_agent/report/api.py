@@ -1,4 +1,4 @@
-"""Report's port to the API server: three reads and one write. An error is one class with one sentence. Caches and decides nothing."""
+"""Report's port to the API server: a few reads and one write. An error is one class with one sentence. Caches and decides nothing."""
 
 import base64
 import binascii
@@ -77,6 +77,12 @@ class Api:
         return _parsed(
             HAPool, await _asked(f"HAPool {name}", self._objects.get_cluster_custom_object(GROUP, VERSION, HAPool.PLURAL, name, **_limit()))
         )
+
+    @_again
+    async def listed(self, plural: str) -> list[dict[str, Any]]:
+        """All objects of that kind of Quorate's, in all namespaces, as the server gives them. Raises NoAnswer."""
+        found = await _asked(plural, self._objects.list_cluster_custom_object(GROUP, VERSION, plural, **_limit()))
+        return list(found.get("items", []))
 
     @_again
     async def key(self, namespace: str, name: str) -> bytes | None:
