@@ -8,7 +8,7 @@ This module decides nothing, caches nothing and never repeats a write.
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,8 @@ def start_path(namespace: str, name: str) -> str:
     return f"/apis/subresources.kubevirt.io/v1/namespaces/{quote(namespace, safe='')}/virtualmachines/{quote(name, safe='')}/start"
 
 
-class _Expired(Exception):
-    """The continue token of a paged list is too old (410): the list starts again."""
+class Expired(Exception):
+    """A continue token or a resource version is too old (410): the list starts again."""
 
 
 _retry_read = tenacity.retry(
@@ -167,9 +167,42 @@ class Kube:
             query["fieldSelector"] = fields
         while True:
             try:
-                return await self._pages(r, r.path(namespace=namespace), query)
-            except _Expired:
+                return (await self._pages(r, r.path(namespace=namespace), query))[0]
+            except Expired:
                 continue
+
+    async def list_at(self, r: Resource) -> tuple[Objects, str]:
+        """Every object of that kind, and the resource version at which they were so. Raises `Expired` if that took too long."""
+        return await self._pages(r, r.path(), {"limit": str(PAGE)})
+
+    async def watch(self, r: Resource, version: str, seconds: int) -> AsyncIterator[Json]:
+        """The events of that kind since the resource version, bookmarks included, for so many seconds. Takes no slot of `concurrency`.
+
+        Raises `Expired` when the version is too old, `Unavailable` when the connection ends before its time.
+        """
+        query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        timeout = aiohttp.ClientTimeout(total=seconds + REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        arguments = await self._api.param_serialize(
+            "GET", r.path(), query_params=list(query.items()), header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
+        )
+        try:
+            answer = (await self._api.call_api(*arguments, _request_timeout=timeout)).response
+            try:
+                if answer.status != 200:
+                    raise _error("GET", r.path(), answer.status, await answer.read())
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        event = _parse(line)
+                        if event.get("type") == "ERROR":
+                            raise _error("GET", r.path(), int(event.get("object", {}).get("code") or 500), line)
+                        if event:
+                            yield event
+            finally:
+                answer.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"watch of {r.plural}: {error or type(error).__name__}") from error
 
     async def get(self, r: Resource, name: str, namespace: str | None = None) -> Json | None:
         """The object as it is now, or None."""
@@ -234,7 +267,7 @@ class Kube:
         path = r.path(body["metadata"]["name"], _namespace(body), subresource)
         return await self._call("PUT", path, {}, _typed(r, body))
 
-    async def _pages(self, r: Resource, path: str, query: Mapping[str, str]) -> Objects:
+    async def _pages(self, r: Resource, path: str, query: Mapping[str, str]) -> tuple[Objects, str]:
         found: Objects = []
         token = ""
         while True:
@@ -245,7 +278,7 @@ class Kube:
                 found.append(item)
             token = page.get("metadata", {}).get("continue") or ""
             if not token:
-                return found
+                return found, str(page.get("metadata", {}).get("resourceVersion") or "")
 
     @_retry_read
     async def _read(self, path: str, query: dict[str, str]) -> Json:
@@ -285,7 +318,7 @@ def _error(method: str, path: str, status: int, raw: bytes) -> Exception:
         case 404:
             return Missing(message)
         case 410:
-            return _Expired()
+            return Expired()
         case 429:
             return Unavailable(f"{method} {path}: {status}: {message}")
         case _ if status >= 500:

@@ -15,6 +15,7 @@ from quorate_api.hahost import HAHost
 from quorate_api.hapool import HAPool
 from quorate_api.protectedvm import ProtectedVM, ProtectedVMSpec, VmReference
 from quorate_controller.kube import Json
+from quorate_controller.memo import Memo
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed
 from quorate_core.facts import Protection
@@ -33,6 +34,10 @@ def parse(model: type[Model], obj: Json) -> Model:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise BadInput(described(obj), field, f"{first['msg']}, got {first['input']!r}"[:300]) from None
+
+
+def _parsed(model: type[Model], obj: Json, memo: Memo | None) -> Model:
+    return parse(model, obj) if memo is None else memo.of(model.__name__, (obj,), lambda: parse(model, obj))
 
 
 def described(obj: Json) -> str:
@@ -75,7 +80,7 @@ class Membership:
     problems: tuple[str, ...] = ()
 
 
-def memberships(observed: Observed) -> Membership:
+def memberships(observed: Observed, memo: Memo | None = None) -> Membership:
     """Who belongs where. A Node that two pools select stays with the pool of its HAHost, and belongs to neither if it has none.
 
     A pool that cannot be read selects no Node here; `parse_pool` says why.
@@ -90,7 +95,7 @@ def memberships(observed: Observed) -> Membership:
     hahosts: dict[str, HAHost] = {}
     for obj in observed.hahosts:
         try:
-            hahosts[obj["metadata"]["name"]] = parse(HAHost, obj)
+            hahosts[obj["metadata"]["name"]] = _parsed(HAHost, obj, memo)
         except BadInput as error:
             problems.append(str(error))
     nodes: dict[str, list[Json]] = {name: [] for name in pools}
@@ -143,7 +148,7 @@ def label_wish(vm: Json) -> ProtectedVMSpec | None:
     return ProtectedVMSpec(vm_ref=VmReference(name=vm["metadata"]["name"]), protection=protection, priority=int(text))
 
 
-def wishes(observed: Observed, *, strict: bool) -> tuple[dict[str, Wish], list[str]]:
+def wishes(observed: Observed, *, strict: bool, memo: Memo | None = None) -> tuple[dict[str, Wish], list[str]]:
     """What is wished for each VM (by `namespace/name`), and remarks. With `strict`, what cannot be read raises `BadInput`.
 
     A ProtectedVM counts before the label. Where two name the same VM the stronger wish counts, so that no protection is lost.
@@ -154,7 +159,7 @@ def wishes(observed: Observed, *, strict: bool) -> tuple[dict[str, Wish], list[s
     for obj in observed.protectedvms:
         source = described(obj)
         try:
-            model = parse(ProtectedVM, obj)
+            model = _parsed(ProtectedVM, obj, memo)
         except BadInput as error:
             if strict:
                 raise
@@ -164,7 +169,7 @@ def wishes(observed: Observed, *, strict: bool) -> tuple[dict[str, Wish], list[s
         if vm not in existing:
             remarks.append(f"{source}: spec.vmRef.name: there is no VirtualMachine {vm}")
             continue
-        wish = Wish(vm, model.spec, source)
+        wish = _wish(vm, model.spec, source, obj, memo)
         other = found.get(vm)
         if other is not None:
             wish, lesser = sorted((wish, other), key=_strength)
@@ -182,8 +187,12 @@ def wishes(observed: Observed, *, strict: bool) -> tuple[dict[str, Wish], list[s
             remarks.append(str(error))
             continue
         if spec is not None:
-            found[vm] = Wish(vm, spec, described(vm_obj))
+            found[vm] = _wish(vm, spec, described(vm_obj), vm_obj, memo)
     return found, remarks
+
+
+def _wish(vm: str, spec: ProtectedVMSpec, source: str, obj: Json, memo: Memo | None) -> Wish:
+    return Wish(vm, spec, source) if memo is None else memo.of("wish", (obj,), lambda: Wish(vm, spec, source))
 
 
 def _strength(wish: Wish) -> tuple[int, int, str]:

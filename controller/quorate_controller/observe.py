@@ -66,6 +66,16 @@ _OPTIONAL: tuple[Resource, ...] = (INSTANCETYPES, CLUSTER_INSTANCETYPES)
 _FIELD_OF_KIND = {r.kind: name for name, r in {**_REQUIRED, **_KUBEVIRT}.items()} | {r.kind: "instancetypes" for r in _OPTIONAL}
 
 
+def kinds() -> dict[Resource, str]:
+    """Every kind that is read, with its field of `Observed`."""
+    return {r: name for name, r in {**_REQUIRED, **_KUBEVIRT}.items()} | dict.fromkeys(_OPTIONAL, "instancetypes")
+
+
+def needed(r: Resource) -> bool:
+    """Whether nothing can be decided without that kind."""
+    return r in _REQUIRED.values()
+
+
 async def observe(api: Kube) -> Observed:
     """Read everything, fresh. Raises `kube.KubeError` when a kind cannot be read; a cluster without KubeVirt has a remark instead."""
     names = list(_REQUIRED)

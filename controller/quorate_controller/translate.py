@@ -10,11 +10,13 @@ one takes no memory until its pod is bound, or until the admission ledger reserv
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from quorate_api.hahost import HAHost
 from quorate_controller import agility, layouts, memory
 from quorate_controller.kube import Json
 from quorate_controller.membership import Membership, Wish, described, key_of, memberships, parse_pool, pool_of, wishes
+from quorate_controller.memo import Memo
 from quorate_controller.memory import KubeVirtConfig, dig, quantity_bytes, vm_memory_bytes
 from quorate_controller.observe import BadInput, Observed
 from quorate_core import ledger
@@ -44,6 +46,7 @@ class World:
     disks: agility.Disks
     instancetypes: Mapping[tuple[str, str], Json]
     layouts: Mapping[str, Layout]
+    memo: Memo | None = None
 
     def bound_pod(self, key: str) -> Json | None:
         """The launcher pod that a VM runs in: bound, not finished; during a migration the one its VMI names."""
@@ -57,9 +60,12 @@ class World:
         return max(pending, key=_age, default=None)
 
 
-def world_of(observed: Observed, *, strict: bool = False) -> World:
-    """Index the objects. With `strict`, raises `BadInput` for any object of Quorate's own that cannot be read."""
-    wished, remarks = wishes(observed, strict=strict)
+def world_of(observed: Observed, *, strict: bool = False, memo: Memo | None = None) -> World:
+    """Index the objects. With `strict`, raises `BadInput` for any object of Quorate's own that cannot be read.
+
+    `memo` is for readers whose unchanged objects are the same from time to time; what was read from them before is taken again.
+    """
+    wished, remarks = wishes(observed, strict=strict, memo=memo)
     launchers: dict[str, list[Json]] = {}
     by_node: dict[str, list[Json]] = {}
     for pod in observed.pods:
@@ -76,7 +82,7 @@ def world_of(observed: Observed, *, strict: bool = False) -> World:
             raise
         config = KubeVirtConfig()
         remarks.append(str(error))
-    membership = memberships(observed)
+    membership = memberships(observed, memo)
     return World(
         observed=observed,
         strict=strict,
@@ -92,6 +98,7 @@ def world_of(observed: Observed, *, strict: bool = False) -> World:
             (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
         },
         layouts=layouts.stored(observed),
+        memo=memo,
     )
 
 
@@ -176,7 +183,11 @@ def _host(world: World, node: Json, domain_key: str | None, tolerated: frozenset
     used = 0
     for pod in world.pods_by_node.get(name, ()):
         try:
-            used += memory.pod_request_bytes(pod)
+            used += (
+                memory.pod_request_bytes(pod)
+                if world.memo is None
+                else world.memo.of("request", (pod,), partial(memory.pod_request_bytes, pod))
+            )
         except BadInput as error:
             if world.strict:
                 raise
@@ -243,6 +254,7 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
     pools = [*world.membership.nodes]
     pool_of_node = {node["metadata"]["name"]: p for p, members in world.membership.nodes.items() for node in members}
     hosts = agility.Hosts(nodes)
+    memo, around = world.memo, _around(world, pool, nodes)
     found: list[tuple[Vm, int]] = []
     for obj in world.observed.vms:
         key = key_of(obj)
@@ -259,7 +271,10 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
                 remarks.append(f"{wish.source}: {key} runs on {host}, which is no host of pool {pool}; it is not planned for")
             continue
         try:
-            found.append(_vm(world, obj, wish, pod, host, hosts))
+            make = partial(_vm, world, obj, wish, pod, host, hosts)
+            found.append(
+                make() if memo is None else memo.of("vm", (obj, wish, pod, world.pending_pod(key), world.vmis.get(key), *around), make)
+            )
         except BadInput as error:
             if world.strict:
                 raise
@@ -267,6 +282,16 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
         except _UnknownSize as error:
             remarks.append(f"VirtualMachine {key}: {error}; VM not counted")
     return found
+
+
+def _around(world: World, pool: str, nodes: Sequence[Json]) -> tuple[object, ...]:
+    """All that a VM's facts depend on besides its own objects; of a Node its labels and taints, not its heartbeats."""
+    if world.memo is None:
+        return ()
+    observed = world.observed
+    marks = [(node["metadata"]["name"], dig(node, "metadata", "labels"), dig(node, "spec").get("taints")) for node in nodes]
+    rest = {"pvcs": observed.pvcs, "pvs": observed.pvs, "kubevirts": observed.kubevirts, "instancetypes": observed.instancetypes}
+    return world.memo.same(f"nodes of {pool}", marks), *(world.memo.same(name, objects) for name, objects in rest.items())
 
 
 class _UnknownSize(Exception):

@@ -79,9 +79,14 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The entries of one pool; at most one of each kind per subject."""
+    """The entries of one pool; at most one of each kind per subject.
+
+    `shown_at`: by kind of object, the resource version at which what left the ledger was counted. A reader who does not read afresh
+    must have come so far: else it would miss an admitted change that is in the ledger no more.
+    """
 
     entries: tuple[Reservation, ...] = ()
+    shown_at: Mapping[str, int] = field(default_factory=dict)
 
     def find(self, kind: ReservationKind, subject: str) -> Reservation | None:
         """The entry of that kind for that subject, or None."""
@@ -91,16 +96,20 @@ class Ledger:
         """The ledger with this entry. One for the same subject is replaced; the larger demand of both stays, since either may still win."""
         old = self.find(new.kind, new.subject)
         if old is None:
-            return Ledger((*self.entries, new))
+            return replace(self, entries=(*self.entries, new))
         merged = replace(new, size_bytes=max(new.size_bytes, old.size_bytes), tolerate=max(new.tolerate, old.tolerate))
         if old.protection == Protection.PROTECTED:
             merged = replace(merged, protection=old.protection, priority=min(old.priority, new.priority))
-        return Ledger(tuple(merged if e is old else e for e in self.entries))
+        return replace(self, entries=tuple(merged if e is old else e for e in self.entries))
 
     def without(self, gone: Iterable[Reservation]) -> "Ledger":
         """The ledger without these entries; one that was replaced meanwhile (another request) stays."""
         dropped = frozenset(gone)
-        return Ledger(tuple(e for e in self.entries if e not in dropped))
+        return replace(self, entries=tuple(e for e in self.entries if e not in dropped))
+
+    def shown(self, versions: Mapping[str, int]) -> "Ledger":
+        """The ledger that says so of its readers; what it said before stays said."""
+        return replace(self, shown_at={k: max(v, self.shown_at.get(k, 0)) for k, v in {**self.shown_at, **versions}.items()})
 
 
 def reserve(snapshot: Snapshot, reservations: Iterable[Reservation]) -> Snapshot:

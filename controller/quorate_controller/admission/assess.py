@@ -14,6 +14,7 @@ from quorate_controller.admission.decisions import Allow, Asked, Verdict
 from quorate_controller.admission.requests import Request
 from quorate_controller.kube import Json
 from quorate_controller.membership import Wish, described, key_of, memberships, parse, parse_pool, pool_of, wishes
+from quorate_controller.memo import Memo
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed
 from quorate_controller.translate import snapshot_from, world_of
@@ -36,9 +37,9 @@ Assessment = Verdict | Questions
 class Scene:
     """The cluster as read once, ready for any number of requests. `snapshots` hold no reservations."""
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: Observed, memo: Memo | None = None) -> None:
         self._observed = observed
-        self._world = world_of(observed)
+        self._world = world_of(observed, memo=memo)
         self.snapshots: Mapping[str, Snapshot] = {pool: snapshot_from(self._world, pool) for pool in sorted(self._world.membership.nodes)}
         self._vms = {key_of(vm): vm for vm in observed.vms}
         self._recovering = recovering(observed.failovers)
@@ -180,7 +181,7 @@ class Scene:
         )
         own = Wish(key, spec.model_copy(update={"pool": pool}), wish.source if wish is not None else described(vm))
         # NB: only this VM is wanted, so only it is translated: a burst of requests must not read every pod again for each.
-        alone = replace(self._world, observed=replace(self._observed, vms=(vm,)), wishes={key: own}, pods_by_node={}, remarks=())
+        alone = replace(self._world, observed=replace(self._observed, vms=(vm,)), wishes={key: own}, pods_by_node={}, remarks=(), memo=None)
         snapshot = snapshot_from(alone, pool)
         found = snapshot.vm(key)
         if found is not None:

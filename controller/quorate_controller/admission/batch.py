@@ -47,11 +47,18 @@ class _Waiting:
     answer: "asyncio.Future[Verdict]"
 
 
-class Batch:
-    """The queue of one replica. `look` reads the cluster, fresh."""
+Near = Callable[[Mapping[str, Ledger], Sequence[Request]], Awaitable[Scene | None]]
+"""The cluster from memory, at least as new as the ledgers demand; None where it must be read."""
 
-    def __init__(self, look: Callable[[], Awaitable[Scene]], ledgers: Ledgers, proofs: Proofs | None = None) -> None:
+
+class Batch:
+    """The queue of one replica. `look` reads the cluster, fresh; `near` may spare that."""
+
+    def __init__(
+        self, look: Callable[[], Awaitable[Scene]], ledgers: Ledgers, proofs: Proofs | None = None, near: Near | None = None
+    ) -> None:
         self._look = look
+        self._near = near
         self._ledgers = ledgers
         self._proofs = proofs or Proofs()
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
@@ -82,9 +89,10 @@ class Batch:
         while waiting := [w for w in waiting if not w.answer.done()]:
             rounds += 1
             held = await self._ledgers.read()
-            scene = await self._look()
-            # In a thread: the event loop also answers pods and, in the leader, renews the lease.
             ledgers = {pool: h.ledger for pool, h in held.items()}
+            scene = await self._near(ledgers, [w.request for w in waiting]) if self._near is not None else None
+            scene = scene or await self._look()
+            # In a thread: the event loop also answers pods and, in the leader, renews the lease.
             settled = await asyncio.to_thread(settle, [w.request for w in waiting], scene, ledgers, self._proofs)
             lost = set()
             for pool, ledger in settled.ledgers.items():

@@ -21,6 +21,7 @@ from quorate_controller.admission import messages, pods, requests
 from quorate_controller.admission.assess import Scene, recovering
 from quorate_controller.admission.batch import Batch, Undecided
 from quorate_controller.admission.decisions import Allow, Refuse, Verdict
+from quorate_controller.admission.mirror import Mirror
 from quorate_controller.admission.requests import BadReview, Request
 from quorate_controller.admission.store import KubeLedgers, Ledgers
 from quorate_controller.kube import Json, Kube
@@ -70,7 +71,8 @@ async def serve_admission(api: Kube, settings: Settings) -> None:
         return await asyncio.to_thread(Scene, await observe(api))
 
     ledgers = KubeLedgers(api, settings.namespace)
-    batch = Batch(look, ledgers)
+    mirror = Mirror(api)
+    batch = Batch(look, ledgers, near=mirror.near)
     runner = web.AppRunner(application(api, settings.namespace, batch, ledgers), access_log=None)
     await runner.setup()
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -78,7 +80,9 @@ async def serve_admission(api: Kube, settings: Settings) -> None:
     try:
         await web.TCPSite(runner, settings.webhook_host, settings.webhook_port, ssl_context=tls, backlog=512).start()
         log.info("admission listens on %s:%d", settings.webhook_host, settings.webhook_port)
-        await batch.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(mirror.run())
+            group.create_task(batch.run())
     finally:
         await runner.cleanup()
 

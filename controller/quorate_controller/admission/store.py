@@ -8,15 +8,17 @@ resourceVersion, so that the write at the end conflicts and everything is decide
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from quorate_controller import kube
 from quorate_controller.admission import pods
 from quorate_controller.kube import Json, Kube
+from quorate_controller.membership import key_of
+from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed
-from quorate_controller.translate import snapshot_from, world_of
+from quorate_controller.translate import launched_vm, snapshot_from, world_of
 from quorate_core import ledger
 from quorate_core.facts import Protection
 from quorate_core.ledger import Ledger, Reservation, ReservationKind
@@ -81,7 +83,7 @@ class KubeLedgers:
 
 def encode(ledger: Ledger) -> str:
     """The ledger as JSON, for the ConfigMap."""
-    return json.dumps({"entries": [_entry(e) for e in ledger.entries]}, separators=(",", ":"))
+    return json.dumps({"entries": [_entry(e) for e in ledger.entries], "shownAt": dict(ledger.shown_at)}, separators=(",", ":"))
 
 
 def _entry(entry: Reservation) -> Json:
@@ -103,7 +105,8 @@ def _entry(entry: Reservation) -> Json:
 def decode(obj: Json) -> Ledger:
     """The ledger in a ConfigMap. Raises `BadInput` naming it where it is damaged."""
     try:
-        entries = json.loads((obj.get("data") or {})[_KEY])["entries"]
+        document = json.loads((obj.get("data") or {})[_KEY])
+        entries = document["entries"]
         return Ledger(
             tuple(
                 Reservation(
@@ -120,9 +123,10 @@ def decode(obj: Json) -> Ledger:
                     tolerate=int(e["tolerate"]),
                 )
                 for e in entries
-            )
+            ),
+            {str(kind): int(version) for kind, version in document.get("shownAt", {}).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
         name = f"ConfigMap {obj['metadata'].get('namespace')}/{obj['metadata']['name']}"
         raise BadInput(name, f"data[{_KEY}]", f"damaged ({error!r}); delete it once no VM is being started") from error
 
@@ -172,7 +176,7 @@ class Reaper:
             self._ages[pool] = reaping.ages
             if not reaping.gone:
                 continue
-            kept = found.ledger.without(reaping.gone)
+            kept = found.ledger.without(reaping.gone).shown(_versions(observed, reaping.gone))
             try:
                 await self._ledgers.write(pool, kept, found.version)
             except kube.Conflict:
@@ -184,3 +188,24 @@ class Reaper:
             left[pool] = kept.entries
             log.info("ledger of pool %s: %d left, %d gone: %s", pool, len(kept.entries), len(reaping.gone), "; ".join(reaping.why[:5]))
         return left
+
+
+def _versions(observed: Observed, gone: Iterable[Reservation]) -> Mapping[str, int]:
+    """The newest resource version, by kind, of the objects that can have shown these entries."""
+    subjects = {entry.subject for entry in gone}
+    shown: dict[str, int] = {}
+
+    def note(obj: Json, subject: str | None) -> None:
+        version = str(obj["metadata"].get("resourceVersion") or "")
+        if subject in subjects and version.isdigit():
+            shown[obj["kind"]] = max(shown.get(obj["kind"], 0), int(version))
+
+    for pod in observed.pods:
+        note(pod, launched_vm(pod))
+    for obj in (*observed.vms, *observed.vmis):
+        note(obj, key_of(obj))
+    for obj in observed.protectedvms:
+        note(obj, f"{obj['metadata'].get('namespace') or 'default'}/{dig(obj, 'spec', 'vmRef').get('name')}")
+    for obj in (*observed.hapools, *observed.hahosts, *observed.nodes):
+        note(obj, obj["metadata"]["name"])
+    return shown
