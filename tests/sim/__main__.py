@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from . import fast, scenario, search, timeline
-from .schedule import PROFILES, generate, play
+from .profiles import PROFILES, generate
+from .schedule import play
 
 
 def main() -> int:

@@ -82,7 +82,7 @@ def _copier(kind: type) -> tuple[Callable[[Any], Any], dict[str, Callable[[Any, 
     known = {"new": object.__new__, "kind": kind, **{f"set_{name}": setter for name, setter in setters.items()}}
     lines = [f" set_{name}(copy, one.{name})" for name in names]
     exec("\n".join(["def copied(one):", " copy = new(kind)", *lines, " return copy"]), known)
-    return known["copied"], setters, hasattr(kind, "__post_init__")  # type: ignore[return-value]
+    return known["copied"], setters, hasattr(kind, "__post_init__")
 
 
 def _copy(instance: Any, /, **changes: Any) -> Any:
@@ -91,7 +91,7 @@ def _copy(instance: Any, /, **changes: Any) -> Any:
             break
     else:
         return instance  # frozen, so the same will do
-    copied, setters, checks = _copier(type(instance))
+    copied, setters, checks = _copier(instance.__class__)
     copy = copied(instance)
     for name, value in changes.items():
         setters[name](copy, value)

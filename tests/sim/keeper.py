@@ -1,9 +1,9 @@
 """The simulated shell around `keeping.step`, the watchdog, and the worst that a scheduler can do to the two.
 
-The watchdog has its own clock. It bites W + g after the last ping. Opening it pings; closing it, so every death of the keeper, pings.
+The watchdog has its own clock. It bites W + g after the last ping. Opening it pings, and so does closing it, or a kill.
 
-A hostile schedule ("late", "reopen") lets every act that passed its check happen as late as it can: just before the watchdog bites. Then the
-keeper is killed at the last moment, comes back at once, and everything begins again.
+A hostile schedule ("late", "reopen") lets every act that passed its check happen as late as it can, just before the watchdog bites. Then
+the keeper is killed at the last moment, comes back at once, and everything begins again.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import fast, scenario, shrink
-from .schedule import generate, play
+from .profiles import generate
+from .schedule import play
 
 _BUNCH = 20
 _SHOWN = 5

@@ -33,26 +33,33 @@ def shrink(schedule: Schedule, fails: Fails) -> Schedule:
 
     if not still(schedule):
         return schedule
-    best = replace(schedule, events=_fewer(schedule, schedule.events, still))
+    # What a demand rests on is no fault: without the last boot, nobody could be whole again.
+    kept = tuple(e for e in schedule.events if "whole" in schedule.demands and e.do == "boot")
+    best = replace(schedule, events=_fewer(schedule, kept, still))
     best = _simpler(best, still)
-    return _shorter(best, still)
+    return best if schedule.demands else _shorter(best, still)
 
 
-def _fewer(schedule: Schedule, events: tuple[Event, ...], still: Fails) -> tuple[Event, ...]:
+def _fewer(schedule: Schedule, kept: tuple[Event, ...], still: Fails) -> tuple[Event, ...]:
     """Delta debugging: leave out ever smaller parts as long as it still fails."""
+    events = tuple(e for e in schedule.events if e not in kept)
+
+    def whole(rest: tuple[Event, ...]) -> tuple[Event, ...]:
+        return tuple(sorted((*rest, *kept), key=lambda e: e.at))
+
     parts = 2
     while len(events) >= 1:
         size = max(1, len(events) // parts)
         for start in range(0, len(events), size):
             rest = events[:start] + events[start + size :]
-            if still(replace(schedule, events=rest)):
+            if still(replace(schedule, events=whole(rest))):
                 events, parts = rest, max(2, parts - 1)
                 break
         else:
             if size == 1:
-                return events
+                break
             parts = min(len(events), parts * 2)
-    return events
+    return whole(events)
 
 
 def _simpler(schedule: Schedule, still: Fails) -> Schedule:
@@ -62,7 +69,8 @@ def _simpler(schedule: Schedule, still: Fails) -> Schedule:
     for index, event in enumerate(schedule.events):
         for name in event.arguments:
             slim = replace(event, arguments={k: v for k, v in event.arguments.items() if k != name})
-            for other in (slim, replace(event, length=None), replace(event, at=float(round(event.at)))):
+            longer = event if schedule.demands else replace(event, length=None)
+            for other in (slim, longer, replace(event, at=float(round(event.at)))):
                 changed = replace(schedule, events=(*schedule.events[:index], other, *schedule.events[index + 1 :]))
                 if other != event and _whole(other) and still(changed):
                     schedule, event = changed, other

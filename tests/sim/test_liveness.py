@@ -13,7 +13,8 @@ from quorate_core.slot import Issued
 from quorate_core.timing import Timing, TimingValues
 
 from .faults import Event, begin
-from .schedule import Schedule, generate, play
+from .profiles import generate
+from .schedule import Schedule, play
 from .world import World
 
 SEEDS = 12

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from quorate_core import clique, cycles, keeping, licence, partition
+from quorate_core import clique, cycles, keeping, licence
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.slot import Slot
 
 from .faults import Event
-from .schedule import Schedule, generate, play
+from .profiles import generate
+from .schedule import Schedule, play
 
 
 def found(profile: str, rule: str, seeds: range) -> int | None:
@@ -62,7 +63,6 @@ def test_the_exact_choice_lets_three_hosts_live_where_a_greedy_one_ends_with_two
 
 
 def test_a_greedy_choice_lets_two_hosts_live_where_three_could(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert partition.clique is clique
     assert _greedy({0: 0b10100, 1: 0b11100, 2: 0b01011, 3: 0b00110, 4: 0b00011}, {}) == 0b00101
     monkeypatch.setattr(clique, "best", _greedy)
     assert any(f.rule == "wrong side" for f in play(_unlucky(1)).findings)

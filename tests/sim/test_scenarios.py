@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from . import scenario
-from .schedule import generate
+from .profiles import generate
 from .shrink import finds, shrink
 from .timeline import draw
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from . import search
-from .schedule import best_side, generate, play
+from .profiles import best_side, generate
+from .schedule import play
 
 
 def _story(seed: int) -> list[str]:
