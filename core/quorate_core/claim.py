@@ -49,9 +49,13 @@ def _wait(block: bytes, host: str, boot_id: bytes, pool_id: bytes, dead: frozens
     said = found.statement
     if found.pool_id == pool_id and said.host == host and said.incarnation in dead:
         return 0.0, "an incarnation that is certified dead"
-    armed = found.watchdog_armed and said.phase in (Phase.ARMED, Phase.FENCING)
-    if armed:
+    if was_armed(found):
         return found.timing.release_after_silence_seconds, f"incarnation {said.incarnation:016x} of {said.host}, which was armed"
     if said.host == host and found.boot_id == boot_id:
         return 0.0, "an earlier start of this agent"
     return timing.storage_timeout_seconds, f"incarnation {said.incarnation:016x} of {said.host}"
+
+
+def was_armed(found: slot.Slot) -> bool:
+    """Whether that life was under its watchdog, so that others may wait for its certificate."""
+    return found.watchdog_armed and found.statement.phase in (Phase.ARMED, Phase.FENCING)

@@ -53,12 +53,14 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
                 heart = replace(heart, phase=Phase.FENCING, message=reason, next_cycle_at=0.0)
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
         case Evidence():
-            heart = replace(heart, evidence_at=proof.at)
+            heart = replace(heart, evidence_at=proof.at, no_evidence="")
     heart, renewed = _renew(heart, config, proof, pending)
     assert pending.slot is not None, "a cycle is evidence only if it has written"
     heart, seeing = _see_again(heart, config, cycle)
-    heart = replace(heart, required=pending.slot.required, dead_on_disk=_joined(heart.dead_on_disk, pending.slot))
-    heart, said = judgement.judge(heart, config, member, cycle, slots, pending.slot)
+    # Only when no older write can land any more is it known that this slot is the one that others read.
+    settled = pending.issued_at >= heart.settled_at
+    heart = replace(heart, required=pending.slot.required if settled else heart.required | pending.slot.required)
+    heart, said = judgement.judge(heart, config, member, cycle, pending.slot)
     return heart, (*actions, *renewed, *seeing, *said)
 
 
@@ -101,12 +103,7 @@ def _read_peers(
 ) -> tuple[Heart, list[Action]]:
     actions: list[Action] = []
     for other in slots.values():
-        heart = replace(
-            heart,
-            dead=_joined(heart.dead, other),
-            dead_on_disk=_joined(heart.dead_on_disk, other),
-            evicted=heart.evicted | set(other.evictions),
-        )
+        heart = replace(heart, dead=_joined(heart.dead, other), evicted=heart.evicted | set(other.evictions))
     last = heart.last_read_at
     after_gap = afresh or (last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds)
     peers = dict(heart.peers)
@@ -133,6 +130,12 @@ def _claim(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cy
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
     # What the former life of this host had said about others stays true; it is carried over until they are back.
     carried = mine.certificates if mine is not None else ()
+    if mine is not None and claim.was_armed(mine) and mine.statement.incarnation not in dead:
+        # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
+        # is restarted on it (`hostphase`).
+        waited = cycle.completed_at - claimed.since
+        own = slot.Issued(member.slot, mine.statement.incarnation, round(waited, 3), mine.timing.release_after_silence_seconds)
+        carried = (*(c for c in carried if c.slot != member.slot), own)
     mine_now = replace(heart, claimed=True, claimed_over=block, claim=None, issued=carried, evictions=_carried(mine), next_cycle_at=0.0)
     # Numbers go on rising over the lives of a slot, so that of two copies on two disks the newer one is known.
     return replace(mine_now, sequence=heart.sequence if mine is None else max(heart.sequence, mine.statement.sequence + _NEXT_LIFE_GAP))
@@ -159,7 +162,7 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
         issued=mine.certificates,
         evictions=_carried(mine),
         evicted=heart.evicted | set(mine.evictions),
-        required=mine.required,
+        required=mine.required | config.required,
         # A write of the pulse before may still be on its way.
         settled_at=now + DRAIN_SECONDS,
         # It may have said that it had no storage, and nobody remembers.

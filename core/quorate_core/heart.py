@@ -47,12 +47,12 @@ class Heart:
     `claimed`: the own slot is ours to write, and `claimed_over` what stood in it then. `resuming`: this agent was restarted under a
     running licence and has not yet read its slot.
     `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
-    `dead_on_disk` are those of `dead` whose certificate was read on the disk. `evicted`: all (slot, incarnation) that anybody was seen to
-    evict; `evictions` this host's own records. `intent` is the set that it proposes to live on, on the disk since `intent_at`.
-    `required`: whose answers it needs to live without storage. `blind_since`: when it last said that it has none, until it has watched the
-    disk again. By `settled_at` every write of its own that failed, or of the pulse before this one, has landed or never will. Before
-    `barred_until` it evicts nobody and certifies no silence. `vms_left`: by the last count
-    after it began to fence. `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for;
+    `evicted`: all (slot, incarnation) that anybody was seen to evict; `evictions` this host's own records. `intent` is the set that it
+    proposes to live on, on the disk since `intent_at`. `required`: whose answers it needs to live without storage, by any of its slots that
+    may stand on the disk. `blind_since`: when it last said that it has none, until it has watched the disk again. By `settled_at` every
+    write of its own that failed, or of the pulse before this one, has landed or never will. Before `barred_until` it evicts nobody and
+    certifies no silence. `vms_left`: by the last count after it began to fence.
+    `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for;
     0 without one.
     """
 
@@ -73,7 +73,6 @@ class Heart:
     peers: Mapping[int, membership.Peer] = field(default_factory=dict)
     gate: Gate = field(default_factory=Gate)
     dead: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    dead_on_disk: Mapping[int, frozenset[int]] = field(default_factory=dict)
     issued: tuple[Issued, ...] = ()
     evicted: frozenset[tuple[int, int]] = frozenset()
     evictions: tuple[Eviction, ...] = ()

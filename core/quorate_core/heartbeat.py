@@ -196,7 +196,6 @@ def _knowing_nobody(heart: Heart, but: frozenset[int]) -> Heart:
         heart,
         peers={index: peer for index, peer in heart.peers.items() if index in but},
         dead={index: lives for index, lives in heart.dead.items() if index in but},
-        dead_on_disk={index: lives for index, lives in heart.dead_on_disk.items() if index in but},
         issued=tuple(c for c in heart.issued if c.slot in but),
         evictions=tuple(record for record in heart.evictions if record.slot in but),
         evicted=frozenset(pair for pair in heart.evicted if pair[0] in but),
@@ -231,17 +230,13 @@ def _live_on_their_word(heart: Heart, now: float, said: Statement) -> tuple[Hear
         return heart, ()
     questions = storageless.answered(heart.questions, said, member.slot, heart.incarnation)
     heart = replace(heart, questions=questions)
-    asked = heart.required & ~(1 << member.slot) & ~_known_dead(heart)
-    at = storageless.evidence(questions, asked, {index: peer.incarnation for index, peer in heart.peers.items()})
+    at = storageless.evidence(
+        questions, heart.required & ~(1 << member.slot), {index: peer.incarnation for index, peer in heart.peers.items()}
+    )
     deadline = 0.0 if at is None else at + config.timing.licence_seconds
     if deadline <= (heart.deadline or 0.0):
         return heart, ()
     return replace(heart, deadline=deadline), (GiveDeadline(heart.incarnation, deadline),)
-
-
-def _known_dead(heart: Heart) -> int:
-    """Those that are certified dead on the disk, and have not been seen in another life since."""
-    return sum(1 << i for i in heart.dead_on_disk if heart.peers.get(i, membership.Peer()).slot is None)
 
 
 def _keeper_said(heart: Heart, now: float, keeper: Keeper) -> tuple[Heart, tuple[Action, ...]]:

@@ -22,16 +22,14 @@ _WORDS = {
 }
 
 
-def judge(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], written: Slot
-) -> tuple[Heart, tuple[Action, ...]]:
+def judge(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> tuple[Heart, tuple[Action, ...]]:
     """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
     heart = _forget(heart, config, member, back)
     heart = _keep_records(heart, config, member, cycle, written)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
         return replace(heart, intent=0, intent_at=None, undecided=""), ()
-    heart, certified = _certify(heart, config, member, cycle, slots, back)
+    heart, certified = _certify(heart, config, member, cycle, back)
     heart, evicted = _decide(heart, config, member, cycle, written)
     return heart, (*certified, *evicted)
 
@@ -51,7 +49,10 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
 
     return replace(
         heart,
-        issued=tuple(c for c in heart.issued if c.slot not in back and c.slot != member.slot and config.member_at(c.slot)),
+        # Of its own former life it speaks until it has been let in.
+        issued=tuple(
+            c for c in heart.issued if c.slot not in back and config.member_at(c.slot) and not (c.slot == member.slot and heart.confirmed)
+        ),
         evictions=tuple(r for r in heart.evictions if config.member_at(r.slot) and not reborn(r)),
     )
 
@@ -68,16 +69,12 @@ def _keep_records(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
     return replace(heart, evictions=tuple(records))
 
 
-def _certify(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: Mapping[int, Slot], back: set[int]
-) -> tuple[Heart, tuple[Action, ...]]:
+def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, back: set[int]) -> tuple[Heart, tuple[Action, ...]]:
     actions: list[Action] = []
-    # One whose own former life was certified may be left out by hosts that live without storage: it has to be let in by them first.
-    outcast = heart.phase is Phase.JOINING and any(c.slot == member.slot for one in slots.values() for c in one.certificates)
     for one in config.members:
         if one.slot == member.slot:
             continue
-        verdict = _verdict(heart, config, member, one, cycle, silence=one.slot not in back and not outcast)
+        verdict = _verdict(heart, config, member, one, cycle, silence=one.slot not in back)
         if isinstance(verdict, str):
             if verdict.startswith(eviction.ALARM) and (key := (one.slot, 0, verdict[:40])) not in heart.shouted:
                 heart = replace(heart, shouted=heart.shouted | {key})

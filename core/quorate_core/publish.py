@@ -30,7 +30,8 @@ def storageless(heart: Heart, config: pool.PoolConfig, now: float) -> bool:
     """Whether this host, under a licence, has had no proof of life from storage for so long that it says so. It then condemns nobody."""
     if heart.deadline is None or heart.evidence_at is None or heart.phase not in (Phase.ARMED, Phase.DISARMED):
         return False
-    return now - heart.evidence_at > config.timing.storageless_after_seconds
+    # Slow cycles that still count, or a pause of this process, are not the loss of storage: the last cycle must have failed, or hang.
+    return heart.no_evidence != "" and now - heart.evidence_at > config.timing.storageless_after_seconds
 
 
 def own_slot(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> slot.Slot:
@@ -43,8 +44,14 @@ def own_slot(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: fl
         watchdog_armed=heart.licensed,
         stopped=heart.phase is Phase.FENCING and heart.vms_left == 0,
         weight=member.weight,
-        required=config.required,
+        required=required(heart, config),
         intent=heart.intent,
         evictions=tuple((record.slot, record.incarnation) for record in heart.evictions),
         certificates=heart.issued,
     )
+
+
+def required(heart: Heart, config: pool.PoolConfig) -> int:
+    """Whose word this host needs to live without storage: all who take part, but those that it has certified dead itself. Who is not among
+    them may not judge it: so a dead host that comes back waits until this one has let it in."""
+    return config.required & ~sum(1 << index for index in {c.slot for c in heart.issued})

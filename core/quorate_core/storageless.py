@@ -4,8 +4,8 @@ A packet's number is a challenge and its echo the answer. An answer counts if it
 answer: then it cannot condemn anybody, and it will not before it has watched the disk again for a full R_s. So evidence is the moment when
 the newest packet was sent that *everybody* whose word is required has answered so. One that has storage again, or is gone, ends it for all.
 
-Nobody answers an incarnation that it has evicted. Those certified dead are not asked, if the certificate was read on the disk: a dead host
-that comes back finds it there, and lets itself be admitted by the living before it condemns anybody.
+Nobody answers an incarnation that it has evicted. Whose word is required stands in the own slot (`publish.required`), and nobody else may
+judge this host: a dead host that comes back reads there that it is not asked, and has to be let in before it judges.
 """
 
 from collections.abc import Mapping

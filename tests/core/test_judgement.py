@@ -158,25 +158,56 @@ def test_a_cycle_that_began_before_it_last_said_so_does_not_count_as_watching_ag
 
 
 def test_a_host_whose_former_life_was_certified_judges_nobody_before_it_is_let_in() -> None:
-    """Row 25: the others may live without storage and without asking it."""
+    """Row 25: those who have certified it may live without storage and without asking it; their slots say so."""
     newborn = replace(
         ARMED, incarnation=99, phase=Phase.JOINING, deadline=None, licensed=False, confirmed=False,
-        peers={1: watched(1, 20.0), 2: watched(2, 20.0)}, keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0),
+        keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0),
     )  # fmt: skip
 
-    def judged(certificates: tuple[Issued, ...]) -> set[int]:
-        header = slot.encode_header(POOL.pool_id)
-        still = {1: slot.encode(slot_of(1, 1)), 2: slot.encode(slot_of(2, 1, certificates=certificates))}
-        peers = {i: replace(p, block=still[i], watch=replace(p.watch, block=still[i])) for i, p in newborn.peers.items() if p.watch}
+    def judged(required: int) -> set[int]:
+        still = {i: slot_of(i, 1, required=required) for i in (1, 2)}
+        watch = {i: Watch(10 + i, 20.0, True, STANDARD.values, slot.encode(one), required, 1) for i, one in still.items()}
+        peers = {i: Peer(slot.encode(one), one, 20.0, watch=watch[i]) for i, one in still.items()}
         own = slot_of(0, 9, statement=said(0, 9, phase=Phase.JOINING, incarnation=99))
-        block = slot.encode(own)
+        blocks = {0: slot.encode(own)} | {i: slot.encode(one) for i, one in still.items()}
         before = replace(newborn, peers=peers, pending=Pending(1, 102.0, own, Phase.JOINING))
-        cycle = Cycle(1, 102.0, 102.1, 102.2, block, header, {0: block, **still}, found=block)
+        cycle = Cycle(1, 102.0, 102.1, 102.2, blocks[0], slot.encode_header(POOL.pool_id), blocks, found=blocks[0])
         after, _ = heartbeat.step(before, CycleDone(102.3, cycle))
         return {c.slot for c in after.issued}
 
-    assert judged(()) == {1, 2}, "after a power cut it certifies those that do not come back"
-    assert judged((Issued(0, 10, 59.0, 59.0),)) == set()
+    assert judged(ALL) == {1, 2}, "after a power cut it certifies those that do not come back"
+    assert judged(0b110) == set()
+
+
+def test_the_dead_are_asked_no_more_once_it_stands_in_the_own_slot_for_good() -> None:
+    """Row 21."""
+    certified = replace(ARMED, issued=(Issued(2, 12, 59.0, 59.0),), dead={2: frozenset({12})})
+    (_, heart, _), *_ = cycles(certified, 102.0, 1, without_2())
+    assert heart.required == 0b011
+    unsettled = replace(certified, settled_at=103.0)
+    wanted = [after.required for _, after, _ in cycles(unsettled, 102.0, 2, without_2())]
+    assert wanted == [ALL, 0b011], "an older slot may land over the new one as long as a failed write is on its way"
+
+
+def test_whoever_is_back_is_asked_again_from_the_first_slot_that_may_say_so() -> None:
+    certified = replace(ARMED, issued=(Issued(2, 4, 59.0, 59.0),), dead={2: frozenset({4})}, required=0b011)
+    wanted = [after.required for _, after, _ in cycles(certified, 102.0, 2, beating())]
+    assert wanted == [0b011, ALL]
+
+
+def test_a_new_life_says_of_its_own_former_one_that_it_has_waited_for_its_end() -> None:
+    """Row 38: where nobody else may say so, the pool would wait for it for ever."""
+    former = slot_of(0, 9)
+    fresh = Heart("h0", bytes(16), 99, POOL, keeper=Keeper(Mode.CLOSED), disk_problem="")
+    others = {1: slot.encode(slot_of(1, 1, phase=Phase.JOINING)), 2: slot.encode(slot_of(2, 1, phase=Phase.JOINING))}
+    for number in range(40):
+        at = 100.0 + 2 * number
+        cycle = Cycle(number, at, at + 0.1, at + 0.2, None, slot.encode_header(POOL.pool_id), {0: slot.encode(former), **others})
+        fresh, _ = heartbeat.step(replace(fresh, pending=Pending(number, at, None, Phase.STARTING)), CycleDone(at + 0.3, cycle))
+        if fresh.claimed:
+            break
+    assert fresh.claimed
+    assert [(c.slot, c.incarnation, c.silent_seconds >= R_S) for c in fresh.issued] == [(0, 10, True)]
 
 
 def test_an_empty_disk_is_not_initialised_under_a_licence() -> None:
