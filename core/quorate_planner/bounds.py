@@ -6,12 +6,14 @@ covered only while the k largest values together stay within the budget. So each
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import gcd
 
 from quorate_planner.tally import Counts, Kind, Tally
 
 SIZES_LOOKED_AT = 32
 KINDS_LOOKED_AT = 24
+KINDS_JOINED = 6
 CELLS = 1 << 17
 """Work limits. Looking at fewer sizes or kinds, or rounding memory to so many cells per host, makes an upper bound larger and a lower
 bound smaller: still true, less sharp."""
@@ -53,13 +55,20 @@ def ceiling(tally: Tally) -> Ceiling | None:
 def _ceilings(tally: Tally) -> Iterator[Ceiling]:
     kinds = tally.kinds
     yield from _single_vms(tally, kinds)
-    for kind in kinds[:KINDS_LOOKED_AT]:
+    for kind in _regions(kinds):
         inside = [k for k in kinds if k == kind or kind is None or (k is not None and k <= kind)]
         yield _counted(tally, kind, inside, 1, 1)
         for size in _spread(tally.sizes, SIZES_LOOKED_AT // (1 if kind is None else 4)):
             for parts in (1, 2, 3):
                 yield _counted(tally, kind, inside, parts, size)
         yield from _fillable(tally, kind, inside)
+
+
+def _regions(kinds: Sequence[Kind]) -> list[Kind]:
+    """Sets of hosts to count in: all, those that VMs are limited to, and two of these together where there are few."""
+    limited = [kind for kind in kinds if kind is not None]
+    unions = [one | other for one, other in combinations(limited, 2)] if len(limited) <= KINDS_JOINED else []
+    return list(dict.fromkeys([None, *kinds, *unions]))[:KINDS_LOOKED_AT]
 
 
 def _single_vms(tally: Tally, kinds: Iterable[Kind]) -> Iterator[Ceiling]:

@@ -153,9 +153,10 @@ class _Search:
 
     def run(self) -> None:
         """Narrow until closed, or enough is proven or refuted, or the time is up."""
-        self._climb(0)
-        self._climb(FIRST_NODES)
+        self._climb(0, WIDE)
+        self._climb(FIRST_NODES, WIDE)
         self._search(0)
+        self._climb(FIRST_NODES, 2)
         nodes = FIRST_NODES
         for number in range(ROUNDS_MOST):
             if (
@@ -169,12 +170,12 @@ class _Search:
             if number == 0:
                 self._refute(self._budget.part(self._budget.left_seconds() * PACKING_SHARE))
 
-    def _climb(self, nodes: int) -> None:
+    def _climb(self, nodes: int, wide: int) -> None:
         """Where the bracket is wide: by the most promising ways, quick programs halve it, slow ones raise it step by step."""
-        high = self._goal if self._goal - self.proven >= WIDE else self.proven
-        while high > self.proven and self._budget.left_seconds() > 0:
+        high = self._goal if self._goal - self.proven >= wide else self.proven
+        while high > self.proven and self._goal - self.proven >= (wide if nodes else 1) and self._budget.left_seconds() > 0:
             middle = self.proven + 1 if nodes else (self.proven + high + 1) // 2
-            if not self._try(middle, nodes, WAYS_FIRST):
+            if not self._try(middle, nodes, WAYS_FIRST if wide == WIDE else None):
                 high = middle - 1
 
     def _search(self, nodes: int) -> None:
