@@ -203,14 +203,14 @@ def test_what_a_majority_has_taken_every_later_majority_gives_back(count: int, h
         if what == "w":
             for p in platters:  # through the same machine, with the slots exchanged: the other host's own slot is 1
                 p.slots[0], p.slots[1] = p.slots[1], p.slots[0]
-            theirs, whole = run(platters, theirs, number, block(number, "b", 1, 9))
+            theirs, whole = run(platters, theirs, number, block(number, "b", 1, 9), at=10.0 * number)
             for p in platters:
                 p.slots[0], p.slots[1] = p.slots[1], p.slots[0]
             assert whole is not None
             if not whole.error and whole.blocks[ME] == whole.written:
                 carried = number
         else:
-            ours, whole = run(platters, ours, number, block(number))
+            ours, whole = run(platters, ours, number, block(number), at=10.0 * number)
             assert whole is not None
             if not whole.error and whole.blocks[ME] == whole.written and carried:
                 assert slot.decode(whole.blocks[1]).statement.sequence >= carried
@@ -222,3 +222,48 @@ def test_the_times_of_a_whole_cycle_are_the_least_favourable() -> None:
     second = disks.answered(first.disks, 2, replace(Platter().carry(1, 10.0, block(1)), read_issued_at=11.0, completed_at=13.0))
     assert second.cycle is not None
     assert (second.cycle.issued_at, second.cycle.read_issued_at, second.cycle.completed_at) == (10.0, 11.0, 15.0)
+
+
+def test_a_disk_on_which_a_write_failed_carries_nothing_until_that_write_can_no_longer_land() -> None:
+    """Else a late write wipes an eviction record on the one disk that its victim and its reader share, and nobody doubts the record."""
+    platters = [Platter(state="error"), Platter(), Platter()]
+    state, whole = run(platters, disks.Disks(3), 1, block(1), at=10.0)
+    assert verdict(whole)
+    platters[0].state, platters[2].state = "well", "error"
+    state, whole = run(platters, state, 2, block(2), at=12.0)
+    assert whole is not None
+    assert not verdict(whole), "disks 0 and 1 carry it, but an old write may still land on disk 0"
+    assert "may still land" in state.problems[0]
+    platters[2].state = "well"
+    state, whole = run(platters, state, 3, block(3), at=16.1)
+    assert verdict(whole), "the failed write on disk 0 was answered at 11 and has landed by 16, if ever"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_with_fewer_than_three_disks_a_failed_write_is_told_by_the_cycle_itself(count: int) -> None:
+    platters = [Platter(state="error"), *[Platter()] * (count - 1)]
+    state, whole = run(platters, disks.Disks(count), 1, block(1), at=10.0)
+    assert whole is not None
+    assert whole.error
+    platters[0].state = "well"
+    assert verdict(run(platters, state, 2, block(2), at=12.0)[1])
+
+
+def test_a_record_that_was_missing_on_one_disk_was_missing() -> None:
+    """Before each write the evictor makes sure that its record still stood: on every disk that carries the cycle."""
+    record = block(5, evicts=((1, 9),))
+    platters = [Platter(), Platter(), Platter()]
+    state, _ = run(platters, disks.Disks(3), 1, record)
+    platters[1].slots[ME] = block(3)
+    _, whole = run(platters, state, 2, block(6, evicts=((1, 9),)))
+    assert whole is not None
+    assert whole.found == block(3)
+
+
+def test_another_incarnations_copy_is_told_rather_than_an_older_own_one() -> None:
+    platters = [Platter(), Platter()]
+    state, _ = run(platters, disks.Disks(2), 1, block(5))
+    platters[0].slots[ME], platters[1].slots[ME] = block(50, incarnation=8), block(3)
+    _, whole = run(platters, state, 2, block(6))
+    assert whole is not None
+    assert whole.found == block(50, incarnation=8)
