@@ -92,18 +92,23 @@ class Game:
         return replace(self, problem=replace(self.problem, hosts=hosts, vms=tuple(vms)))
 
 
-def play_everything(game: Game, dice: Random) -> int:
-    """Every sequence of failures within the promise, one by one and several at once; the number of failures played."""
-    played = 0
+EVERYTHING_MOST = 3
+"""Failures up to which every sequence is played; five hosts have 541 orders in which all of them may fail."""
+
+
+def play_everything(game: Game, dice: Random) -> None:
+    """Every sequence of failures within the promise, one by one and several at once; of a promise beyond `EVERYTHING_MOST` many of them."""
+    if game.left > EVERYTHING_MOST:
+        play_some(game, dice, rounds=12)
+        return
     for together in range(1, min(game.left, len(game.living)) + 1):
         for failed in combinations(game.living, together):
-            played += 1 + play_everything(game.after(failed, dice), dice)
-    return played
+            play_everything(game.after(failed, dice), dice)
 
 
-def play_some(game: Game, dice: Random) -> None:
+def play_some(game: Game, dice: Random, rounds: int = 2) -> None:
     """The attacks below, a few of each kind."""
-    for sequence in attacks(game.problem, game.left, dice, rounds=2):
+    for sequence in attacks(game.problem, game.left, dice, rounds):
         now = game
         for failed in sequence:
             now = now.after(failed, dice)
