@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,9 +81,17 @@ def test_what_pulse_says_fits_the_api_with_evictions_kinds_and_both_bounds() -> 
     assert report.storageless is False
 
 
-def test_a_host_without_storage_for_too_long_says_that_it_lives_on_the_network_alone() -> None:
-    agent = describe.state(HEART, 110.0, describe.Troubles(("",)), {}, "boot")
+def test_a_life_without_storage_and_an_undecided_partition_are_said() -> None:
+    heart = replace(HEART, storageless=True, undecided="h1: not yet of the same intent")
+    agent = describe.state(heart, 110.0, describe.Troubles(("",)), {}, "boot")
     assert agent["storageless"] is True
+    assert "it has no storage and lives on the word of all others" in agent["message"]
+    assert "a partition is undecided: h1: not yet of the same intent" in agent["message"]
+
+
+def test_an_eviction_whose_victim_is_certified_is_no_longer_listed() -> None:
+    dead = replace(HEART, dead={2: frozenset({9})})
+    assert describe.state(dead, 110.0, describe.Troubles(("",)), {}, "boot")["evictions"] == []
 
 
 def test_each_number_of_pulse_is_exposed_under_its_name() -> None:

@@ -76,8 +76,7 @@ def test_evictions_certificates_and_a_life_without_storage_are_shown(tmp_path: P
         phase=Phase.ARMED,
         message="",
         confirmed=True,
-        evidence_at=80.0,
-        deadline=118.0,
+        storageless=True,
         evictions=(Eviction(1, 9, STANDARD.values),),
         issued=(Issued(2, 8, 60.0, 53.0, Evidence.EVICTION),),
     )

@@ -50,8 +50,8 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         "state": heart.phase.name.capitalize(),
         "boundSeconds": published.release_after_silence_seconds if published else None,
         "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
-        "storageless": said.storageless if said else False,
-        "message": "; ".join(filter(None, [heart.message, *(() if armed else troubles.dropped)])),
+        "storageless": heart.storageless,
+        "message": "; ".join(filter(None, [heart.message, *_cares(heart), *(() if armed else troubles.dropped)])),
         "configHash": config.hash.hex() if config else None,
         "storage": _channel(storage_ok, said.views.storage if said else 0, names, [*storage, troubles.disks]),
         # One path that works is a network; what is wrong with another is said all the same.
@@ -64,7 +64,9 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         },
         "certificates": [_certificate(c, names, heart.host, issued_at) for c in heart.issued if c.slot in names],
         "evictions": [
-            {"host": names[e.slot], "incarnation": f"{e.incarnation:016x}"} for e in heart.evictions if e.slot in names
+            {"host": names[e.slot], "incarnation": f"{e.incarnation:016x}"}
+            for e in heart.evictions
+            if e.slot in names and e.incarnation not in heart.dead.get(e.slot, frozenset())
         ],
     }  # fmt: skip
 
@@ -86,6 +88,12 @@ def metrics(
         "evidenceAge": _age(heart.evidence_at, now),
         "licenceLeft": round(heart.deadline - now, 3) if heart.deadline is not None else None,
     }
+
+
+def _cares(heart: Heart) -> list[str]:
+    """What an armed host has to say beside being armed."""
+    alone = "it has no storage and lives on the word of all others: any further loss fences it" if heart.storageless else ""
+    return [alone, f"a partition is undecided: {heart.undecided}" if heart.undecided else ""]
 
 
 def _age(at: float | None, now: float) -> float | None:
