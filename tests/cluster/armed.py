@@ -169,7 +169,7 @@ def armed_pool(
         for identity in CONTROLLERS:
             cluster.start_controller(identity)
         for host in made:
-            cluster.eventually(lambda host=host: cluster.node_ready(host), f"{host} is Ready")  # type: ignore[misc]
+            cluster.eventually(lambda host=host: cluster.node_ready(host), f"{host} is Ready", deadline_seconds=120)  # type: ignore[misc]
         pool = ArmedPool(cluster, name, made, vms, failures)
         _run_vms(pool, label, {f"{name}-{number}" for number in begin_on})
         _arm(pool, label)
@@ -213,7 +213,11 @@ def _arm(pool: ArmedPool, label: Mapping[str, str]) -> None:
         for vm, wish in pool.vms.items()
         if wish.protection is not Protection.UNPROTECTED
     ]
-    cluster.eventually(lambda: pool.get(f"hapools/{name}").get("status", {}).get("hosts") == len(pool.hosts), "the pool has its hosts")
+    cluster.eventually(
+        lambda: pool.get(f"hapools/{name}").get("status", {}).get("hosts") == len(pool.hosts),
+        "the pool has its hosts",
+        deadline_seconds=180,
+    )
     cluster.kubectl("apply", "-f", "-", stdin=_documents(wishes))
 
 

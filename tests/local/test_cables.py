@@ -69,6 +69,15 @@ def test_the_rule_for_local_addresses_gives_way_before_anything_is_dropped() -> 
     ]
 
 
+REACH = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+
+
+def reaches_api(host: hosts.Host) -> bool:
+    """Whether the host gets a connection to where the API server answers."""
+    command = ["nsenter", "-t", str(host.init_pid()), "-n", sys.executable, "-c", REACH, hosts.GATEWAY, str(hosts.PORT)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 class Listener:
     """Hears what is sent to a host."""
 
@@ -156,6 +165,11 @@ def test_cut_hosts_do_not_hear_each_other_also_after_a_boot_until_the_cut_is_hea
         assert not at_one.hears(other)
         rack.cables.heal()
         assert at_other.hears_soon(one)
+        assert at_one.hears_soon(other)
+        assert reaches_api(one)
+        rack.cables.cut("h1", cables.API)
+        assert not reaches_api(one)
+        assert reaches_api(other)
         assert at_one.hears_soon(other)
     assert Path("/proc/self/ns/net").readlink() == mine
     assert subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout == rules
