@@ -28,6 +28,7 @@ from quorate_core import backup, slot
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Known, Phase, Statement, Views
 from quorate_core.timing import STANDARD, TimingValues
+from tests.agent.machines import Rig
 
 UID = "5f0c2d1e-0000-4000-8000-0123456789ab"
 POOL, OTHER = bytes.fromhex(UID.replace("-", "")), bytes(range(16))
@@ -349,6 +350,17 @@ def test_what_is_restored_is_what_a_user_wrote(tmp_path: Path) -> None:
     assert HAPool.model_validate(found[0]).spec.heartbeat.storage.device_path == "/dev/x"
 
 
+def test_the_plan_of_the_backup_is_shown(tmp_path: Path) -> None:
+    path = disk(tmp_path)
+    keep.put(str(path), POOL, TEXT, "node-0", NOW)
+    status, said, _ = ran("backup", path)
+    lines = [line.split() for line in said.splitlines()]
+    assert status == 0
+    assert ["node-1", "1"] in lines
+    assert ["shop/db", "node-0", "node-1", "-"] in lines
+    assert "a plan existed for 1 host failures" in said
+
+
 def test_the_backup_is_written_on_change_only_and_in_turn(tmp_path: Path) -> None:
     path = str(disk(tmp_path))
     first = keep.put(path, POOL, TEXT, "node-0", NOW)
@@ -432,3 +444,21 @@ def test_the_live_host_with_the_lowest_slot_hands_over_the_objects_of_its_own_po
     assert asyncio.run(handing.wanted(Scripted(hosts), "b")) == TEXT
     assert asyncio.run(handing.wanted(Scripted(hosts), "c")) is None
     assert asyncio.run(handing.wanted(Scripted(hosts), "stranger")) is None
+
+
+# a pool that lives
+
+
+def test_the_disk_of_a_pool_that_lives_is_sound_keeps_its_backup_and_is_never_made_again(
+    rig: Callable[[int], Rig], until: Callable[..., float]
+) -> None:
+    pool = rig(2)
+    for machine in pool.machines:
+        machine.start()
+    until("both are armed", lambda: all(machine.armed for machine in pool.machines))
+    keep.put(str(pool.disk), bytes.fromhex(pool.pool_id), TEXT, "h0", NOW)
+    status, said, why = ran("create", pool.disk, "--pool-id", pool.pool_id, "--force", pool.pool_id)
+    assert (status, "the disk is in use; disable its pool first" in why) == (1, True), said
+    status, said, why = ran("verify", pool.disk)
+    assert (status, "2 slots written, backup of generation 1" in said) == (0, True), said + why
+    assert all(machine.armed for machine in pool.machines)

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from quorate_agent.statefile import create, describe, keep, verify
+from quorate_agent.statefile import create, describe, keep, restore, verify
 from quorate_agent.statefile.describe import Read
 from quorate_agent.statefile.device import Device, Unusable
 from quorate_agent.voice import Voice
@@ -51,9 +51,12 @@ def _verify(options: argparse.Namespace) -> int:
     return _BROKEN if faults else 0
 
 
-def _restore(options: argparse.Namespace) -> int:
-    from quorate_agent.statefile import restore  # needs PyYAML, which a host may lack
+def _backup(options: argparse.Namespace) -> int:
+    print(restore.to_table(*restore.newest(options.path)))
+    return 0
 
+
+def _restore(options: argparse.Namespace) -> int:
     print(restore.to_yaml(*restore.newest(options.path)), end="")
     return 0
 
@@ -110,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     checked = verbs.add_parser("verify", help="check every block: exit 0 sound, 1 not, 2 cannot be read")
     checked.add_argument("path", help="block device, file, or a copy of one")
     checked.set_defaults(act=_verify)
+
+    told = verbs.add_parser("backup", help="show the plan of the newest backup")
+    told.add_argument("path", help="block device, file, or a copy of one")
+    told.set_defaults(act=_backup)
 
     restored = verbs.add_parser("restore", help="print the backup's manifests, for kubectl apply -f -")
     restored.add_argument("path", help="block device, file, or a copy of one")

@@ -78,14 +78,24 @@ def to_text(read: Read) -> str:
             sets = (" ".join(map(str, one["views"][name])) or "-" for name in ("network", "storage", "proposal"))
             texts = (one["host"], one["phase"], one["incarnation"], one["sequence"], *sets, one["weight"], _notes(one))
             rows.append((str(one["slot"]), *map(str, texts)))
-    lines += ["", *_table(rows)] if len(rows) > 1 else ["", "no slot was ever written"]
+    lines += ["", *table(rows)] if len(rows) > 1 else ["", "no slot was ever written"]
     for one in said["slots"]:
         lines += [f"slot {one['slot']}: {sentence}" for sentence in one.get("says", [])]
     lines.append("")
     for number, one in enumerate(said["backup"]):
         lines.append(f"backup copy {number}: {one['error'] if 'error' in one else _backup_words(one)}")
-    # What lies on a disk may hold anything, also what moves a terminal's cursor.
+    return printable(lines)
+
+
+def printable(lines: Sequence[str]) -> str:
+    """Lines as one text. What lies on a disk may hold anything, also what moves a terminal's cursor."""
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _names(found: Mapping[int, Slot | str]) -> dict[int, str]:
@@ -189,8 +199,3 @@ def _backup_words(one: Mapping[str, Any]) -> str:
 
 def _members(mask: int) -> list[int]:
     return [index for index in range(mask.bit_length()) if mask >> index & 1]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
