@@ -54,7 +54,8 @@ def follow(certificate: Certificate, survivors: Collection[str], vms: Sequence[P
     """Where those VMs restart, in the given order, and what the zones keep afterwards.
 
     None for a VM that the certificate does not know, or whose zone has no room: which cannot be within `failures`.
-    The certificate returned counts the hosts that are gone as failures, so that it can be followed again.
+    The certificate returned counts each host that is gone as a failure, so that it can be followed again; who knows that some of them were
+    of one domain may count those once.
     """
     hosts = sorted(survivors)
     gone = {host for zone in certificate.zones for host in zone.memory} - set(survivors)
