@@ -201,18 +201,18 @@ def _look(
         if found.upper > now:
             hopeful.append((worth(found, step), looked_at, step, found))
     best: tuple[tuple[int, int, int, str], Option] | None = None
-    undecided = 0
+    open_: list[tuple[int, int, str]] = []
     for key, _, step, found in sorted(hopeful, key=lambda each: each[:2]):
-        if best is not None and (key[1], *key[2:]) >= (best[0][0], *best[0][2:]):
+        if best is not None and key[1:] >= (best[0][0], *best[0][2:]):
             continue  # even its upper bound is no better than what is proven of another
         if not found.exact and budget.left_seconds() > 0:
             found = sharpen(changed(step), Budget.of(budget.clock, budget.left_seconds() / 2)).plan
-        if _proven(found) > now:
-            key = worth(found, step)
-            if best is None or key < best[0]:
-                best = key, Option(step, found.lower, found.upper, _proven(found) >= problem.wish)
-        elif not found.exact:
-            undecided += 1
+        key = worth(found, step)
+        if _proven(found) > now and (best is None or key < best[0]):
+            best = key, Option(step, found.lower, found.upper, _proven(found) >= problem.wish)
+        if not found.exact and found.upper > now:
+            open_.append(key[1:])
+    undecided = sum(best is None or could < (best[0][0], *best[0][2:]) for could in open_)
     return Looked(best[1] if best else None, looked_at, candidates, undecided, hopeless)
 
 
