@@ -104,6 +104,7 @@ def test_of_a_chain_of_hosts_one_connected_pair_lives(pool: Pool) -> None:
     settles(pool, (0, 1), cut_at)
 
 
+@pytest.mark.nightly
 @scenario(hosts=5)
 def test_the_largest_fully_connected_set_lives_where_a_greedy_choice_would_keep_a_smaller_one(pool: Pool) -> None:
     """Row 29: links 0-2, 0-4, 1-2, 1-3, 1-4, 2-3 only. Dropping the host with the lowest score each time keeps {0, 2}."""
@@ -112,6 +113,7 @@ def test_the_largest_fully_connected_set_lives_where_a_greedy_choice_would_keep_
     settles(pool, (1, 2, 3), cut_at)
 
 
+@pytest.mark.nightly
 @scenario()
 def test_links_that_lose_a_quarter_of_all_packets_fence_nobody(pool: Pool) -> None:
     """Below the limits nothing happens."""

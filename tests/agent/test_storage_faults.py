@@ -60,6 +60,7 @@ def test_hosts_that_all_lose_their_storage_stay_until_one_of_them_dies_and_then_
     pool.figures.append(f"then one dies: the last of the others was reset after {stopped:.1f} s; bound L + 3 (W + g) = {bound:g} s")
 
 
+@pytest.mark.nightly
 @scenario()
 def test_a_host_that_alone_finds_its_storage_again_condemns_nobody_for_r_s(pool: Pool) -> None:
     """Rows 19 and 22, with requests that hang."""
@@ -132,6 +133,7 @@ def test_a_majority_that_loses_its_storage_fences_and_the_minority_lives(pool: P
     )
 
 
+@pytest.mark.nightly
 @scenario()
 def test_cycles_that_take_turns_just_below_and_just_above_their_limit_fence_nobody(pool: Pool) -> None:
     """Row 18, for one host."""
