@@ -5,6 +5,7 @@ Best effort: what is refused is said once, with the remedy.
 
 import ctypes
 import errno
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def harden(priority: int) -> list[str]:
     """
     refused = []
     libc = ctypes.CDLL(None, use_errno=True)
+    gc.collect()
+    if hasattr(libc, "malloc_trim"):  # not in every C library
+        libc.malloc_trim(0)  # what only the start has needed is not to be locked
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
         why, remedy = os.strerror(ctypes.get_errno()), "raise its memlock limit" if _may(_CAP_IPC_LOCK) else "grant CAP_IPC_LOCK"
         refused.append(f"memory is not locked (mlockall: {why}): under memory pressure this process may be late; {remedy}")

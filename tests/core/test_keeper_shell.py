@@ -15,6 +15,7 @@ from quorate_agent import wire
 from quorate_agent.clock import now
 from quorate_agent.keeper import __main__ as keepers
 from quorate_agent.keeper import watchdog
+from quorate_agent.pulse.links import KeeperLink
 from quorate_agent.voice import Voice
 from quorate_core import keeping
 from quorate_core.keeping import Mode
@@ -181,3 +182,18 @@ def test_a_watchdog_whose_marker_cannot_be_saved_does_not_reset_a_host_that_neve
         assert dog.pets > 0
     keeper._step(keeping.DeadlineGiven(now(), "5", now() + 20))
     assert keeper._state.mode is not Mode.LICENSED
+
+
+def test_the_keeper_tells_pulse_how_late_its_pets_came(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dog = Dog()
+    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: dog)
+    keeper, link = keepers.Keeper(here, "boot", Voice("test")), KeeperLink()
+    keeper._open("dog", 8.0)
+    link.connect(now())
+    keeper._accept()
+    for _ in range(3):
+        keeper._step(keeping.Tick(keeper._state.next_pet_at))
+    keeper._tell()
+    said, lost = link.hear()
+    assert (said[-1].mode, lost) == (Mode.OPEN, False)
+    assert sum(link.lateness["counts"]) == dog.pets == 3

@@ -39,7 +39,7 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
     published = publish.timing_values(heart, config) if heart.claimed and config else None
     fresh = config is not None and heart.evidence_at is not None and now - heart.evidence_at <= config.timing.licence_seconds / 2
     storage_ok = fresh and not heart.disk_problem
-    storage = [] if storage_ok else [heart.disk_problem or heart.no_evidence]
+    storage = [] if storage_ok else [heart.disk_problem or heart.no_evidence or "no storage cycle has come back of late"]
     network = [*filter(None, troubles.paths), *troubles.dropped]
     armed = heart.phase is Phase.ARMED and heart.confirmed
     keeper = heart.keeper
