@@ -290,6 +290,7 @@ class Host:
                 self._program("keeper", common),
                 self._program("pulse", [*common, *node, "--stopper", self.rack.stopper.option]),
                 self._program("report", [*common, *node, *reach]) | {"needs": [str(self.agent_kubeconfig)]},
+                self._program("statefile", ["keep", "--run-dir", str(self.run_dir), *node]),
             ]
         return {
             "runDir": str(self.run_dir),
@@ -308,6 +309,7 @@ _MODULES = {
     "keeper": "quorate_agent.keeper",
     "pulse": "quorate_agent.pulse",
     "report": "quorate_agent.report",
+    "statefile": "quorate_agent.statefile",
 }
 
 

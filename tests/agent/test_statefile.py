@@ -170,7 +170,7 @@ def test_force_refuses_a_disk_whose_slots_change(tmp_path: Path, monkeypatch: py
     writer = threading.Thread(target=live)
     writer.start()
     try:
-        with pytest.raises(Unusable, match="node-0 is writing slot 0: the disk is in use; disable its pool first"):
+        with pytest.raises(Unusable, match="node-0 is writing slot 0: the disk is in use; stop the agents that use it first"):
             create.create(str(path), POOL, POOL.hex(), lambda sentence: None)
     finally:
         stop.set()
@@ -453,12 +453,13 @@ def test_the_disk_of_a_pool_that_lives_is_sound_keeps_its_backup_and_is_never_ma
     rig: Callable[[int], Rig], until: Callable[..., float]
 ) -> None:
     pool = rig(2)
+    pool.configure(licence_seconds=STANDARD.licence_seconds, watchdog_seconds=STANDARD.watchdog_seconds)
     for machine in pool.machines:
         machine.start()
     until("both are armed", lambda: all(machine.armed for machine in pool.machines))
     keep.put(str(pool.disk), bytes.fromhex(pool.pool_id), TEXT, "h0", NOW)
     status, said, why = ran("create", pool.disk, "--pool-id", pool.pool_id, "--force", pool.pool_id)
-    assert (status, "the disk is in use; disable its pool first" in why) == (1, True), said
+    assert (status, "the disk is in use; stop the agents that use it first" in why) == (1, True), said
     status, said, why = ran("verify", pool.disk)
     assert (status, "2 slots written, backup of generation 1" in said) == (0, True), said + why
     assert all(machine.armed for machine in pool.machines)

@@ -4,7 +4,6 @@ Only `create` and `keep` write. Nothing here is needed while a pool lives, but `
 """
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -26,7 +25,7 @@ def _read(path: str) -> Read:
 
 
 def _create(options: argparse.Namespace) -> int:
-    pool_id = options.pool_id if options.pool is None else _pool_id(asyncio.run(_asked(options.pool, options.kubeconfig)))
+    pool_id = options.pool_id if options.pool is None else _asked(options.pool, options.kubeconfig)
     try:
         create.create(options.path, pool_id, options.force.hex() if options.force else None, print)
     except Unusable as why:
@@ -68,15 +67,21 @@ def _keep(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _asked(name: str, kubeconfig: Path | None) -> str:
-    from quorate_agent.report.api import Api, NoAnswer  # needs an API client, which a host may lack
+def _asked(name: str, kubeconfig: Path | None) -> bytes:
+    # Here, because a host may lack an API client, and because `keep` is to stay small.
+    import asyncio
 
-    try:
+    from quorate_agent.report.api import Api, NoAnswer
+
+    async def ask() -> str:
         api = await Api.connect(kubeconfig)
         try:
             return (await api.pool(name)).metadata.uid or ""
         finally:
             await api.close()
+
+    try:
+        return _pool_id(asyncio.run(ask()))
     except NoAnswer as error:
         raise Unusable(f"--pool {name}: {error}; or give --pool-id") from error
 

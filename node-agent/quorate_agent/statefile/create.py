@@ -68,7 +68,7 @@ def _refuse_live(device: Device, say: Callable[[str], None]) -> None:
         time.sleep(min(left, _LOOK_EVERY_SECONDS))
         for index, (old, new) in enumerate(zip(before, device.slots(), strict=True)):
             if old != new:
-                raise Unusable(f"{device.path}: {_writer(new)} is writing slot {index}: the disk is in use; disable its pool first")
+                raise Unusable(f"{device.path}: {_writer(new)} is writing slot {index}: the disk is in use; stop the agents that use it first")
 
 
 def _may_be_silent_for(block: bytes) -> float:
