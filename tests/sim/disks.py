@@ -70,7 +70,7 @@ class Effect:
     share: float = 1.0
     stale: bool = False
     snapshot: tuple[bytes, dict[int, bytes]] | None = None
-    waiting: list[Callable[[], None]] = field(default_factory=list)
+    waiting: list[tuple[Process, Callable[[], None]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -105,8 +105,12 @@ class Path:
         """A fault is over: what hung goes on."""
         self._effects.remove(effect)
         waiting, effect.waiting = effect.waiting, []
-        for proceed in waiting:
+        for _, proceed in waiting:
             proceed()
+
+    def holds(self, process: Process) -> bool:
+        """Whether a request of that process will not be answered before a fault is over."""
+        return any(waiting is process for effect in self._effects for waiting, _ in effect.waiting)
 
     def run(self, process: Process, what: StartCycle, issued: float, header: bytes | None, done: Callable[[Cycle], None]) -> None:
         """A cycle; `done` gets it when, and if, it comes back."""
@@ -192,7 +196,7 @@ class Path:
                 happens()
             answered()
 
-        effect.waiting.append(released)
+        effect.waiting.append((process, released))
 
     def _land(self, order: _Order, block: bytes | None) -> None:
         if order.header is not None:

@@ -121,8 +121,12 @@ class Host:
         self.pulse.take(hearts.KeeperGone)
 
     def start_pulse(self) -> None:
-        """A new pulse, which knows nothing but its configuration."""
-        if self.alive:
+        """A new pulse, which knows nothing but its configuration. Not while the one before it is stuck in a system call, and so holds its
+        lock: what that one had asked for may still land."""
+        if self.alive and self._pulses and any(path.holds(self.pulse) for path in self.paths):
+            life = self.life
+            self.engine.after(0.5, lambda: self.start_pulse() if self.life == life else None)
+        elif self.alive:
             self._pulses += 1
             self.pulse = Pulse(self, self.life * 1000 + self._pulses)
             self.monitor.pulse_started(self, self.pulse.heart.incarnation)

@@ -289,7 +289,9 @@ def _mild(dice: random.Random, seed: int) -> Schedule:
             case 0:
                 events.append(Event(dice.uniform(0, 5), "slow", {"host": host, "seconds": [0.0, 1.9]}, 30.0))
             case 1:
-                events.append(Event(dice.uniform(0, 20), "fail", {"host": host}, 1.9))
+                # Of three disks one on which a write has failed counts for nothing for q; all three at once are more than L = 6 bears.
+                one = {"disk": dice.randrange(3)} if pool["disks"] == 3 else {}
+                events.append(Event(dice.uniform(0, 20), "fail", {"host": host, **one}, 1.9))
             case 2:
                 events += [
                     Event(8.0 * n + dice.uniform(0, 2), "pause", {"host": host, "seconds": round(dice.uniform(0.5, 2.6), 2)})

@@ -80,7 +80,7 @@ def _pets_first(state: Keeping, now: float) -> tuple[Keeping, tuple[keeping.Acti
 
 def test_a_keeper_that_pets_before_it_checks_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "_tick", _pets_first)
-    assert found("silence", "double run", range(60)) is not None
+    assert found("eviction", "double run", range(30)) is not None
 
 
 def test_a_keeper_that_adopts_a_licence_without_saving_it_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_a_slot_that_says_disarmed_or_evicted_in_the_name_of_nobody_disarms_no_o
 
 
 @pytest.mark.parametrize("crash", ["pulse", "keeper", "both", "power"])
-@pytest.mark.parametrize("moment", [0.3, 1.0, 1.7, 2.4, 3.1, 4.5])
+@pytest.mark.parametrize("moment", [0.3, 1.0, 1.7, 3.1])
 def test_a_crash_in_any_step_of_maintenance_neither_runs_a_vm_twice_nor_harms_the_others(crash: str, moment: float) -> None:
     """Row 53: excluded, disarmed, released; a crash between any two of them."""
     world = armed(3, seed=int(moment * 10))
@@ -100,7 +100,7 @@ def test_another_survivor_adopts_the_record_of_an_evictor_that_dies_right_after_
     assert undisturbed(*survivors)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_two_sides_that_evict_each_other_at_once_both_end_and_nobody_runs_twice(seed: int) -> None:
     """Row 32: both records are put on the disk in the same moment, whatever the intents said."""
     world = armed(2, seed=40 + seed)
