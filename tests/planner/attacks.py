@@ -6,7 +6,7 @@ with the layout that the pool keeps, or with none. Nothing is chosen for a rule 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, permutations
 from random import Random
 
 from quorate_core.layout import Layout
@@ -124,15 +124,19 @@ def heaviest(problem: Problem) -> list[str]:
     return sorted(value, key=lambda name: (-value[name], name))
 
 
+ALL_ORDERS_MOST = 4
+"""A critical set of so many hosts fails in every order."""
+
+
 def attacks(problem: Problem, failures: int, dice: Random, rounds: int) -> Iterator[list[tuple[str, ...]]]:
-    """Sequences of failures that are likely to hurt: the critical set at once and in many orders, sets next to it, and random ones."""
+    """Sequences of failures that are likely to hurt: the critical set at once and in many or all orders, sets next to it, random ones."""
     worst = heaviest(problem)
     if not failures:
         return
     critical = worst[:failures]
     yield [tuple(critical)]
-    yield [(name,) for name in critical]
-    yield [(name,) for name in reversed(critical)]
+    orders = permutations(critical) if failures <= ALL_ORDERS_MOST else [critical, critical[::-1]]
+    yield from ([(name,) for name in order] for order in orders)
     for turn in range(rounds):
         chosen = [critical, dice.sample(worst[: failures + 3], failures), dice.sample(worst, failures)][turn % 3]
         order = dice.sample(chosen, len(chosen))
