@@ -1,7 +1,7 @@
 """One change at 64 hosts / 4,000 VMs: does the plan still hold? How long the answer takes, and how often it is "not proven in time".
 
 The steps are those of admission: the proof that is kept, blocks moved between its zones, then new zones within a budget. Changes that are
-answered with yes are made, so that the pool drifts as a real one does.
+answered with yes are made, except that a host that is out is back for the next one.
 """
 
 import statistics
@@ -17,7 +17,8 @@ from quorate_planner import Answer, Budget, Problem, ProblemVm, Proof, layout_of
 SEARCH_SECONDS = 0.04
 """What new zones may take when the kept ones do not answer: the target for the whole answer is 50 ms."""
 
-KINDS = ("start", "start", "stop", "grow", "move", "protect", "host out")
+KINDS = ("start", "stop", "grow", "shrink", "move", "protect", "unprotect", "host out")
+"""In turn: what one takes, another gives back, so that the pool stays about as full as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ def _draw(proof: Proof, dice: Random, at: int) -> _Change:
         return _Change(kind, {new.name: new}, {host: max(0, free[host] - size)} if kind == "start" else {})
     if vm.host is None or kind == "stop":
         return _Change("stop", {vm.name: None}, {} if vm.host is None else {vm.host: free[vm.host] + vm.size})
+    if kind == "unprotect":
+        return _Change(kind, {vm.name: None}, {})
+    if kind == "shrink":
+        less = min(pools.GIB, vm.size // 2)
+        return _Change(kind, {vm.name: vm._replace(size=vm.size - less)}, {vm.host: free[vm.host] + less})
     if kind == "grow":
         more = min(pools.GIB, free[vm.host])
         return _Change(kind, {vm.name: vm._replace(size=vm.size + more)}, {vm.host: free[vm.host] - more})
