@@ -44,7 +44,7 @@ def consider(me: Me, config: pool.PoolConfig, peers: Mapping[int, Peer], dead: M
         if peer.phase is Phase.ARMED and membership.on_storage(peer, me.at, config.timing):
             armed.append(member)
         elif peer.watch is not None and peer.watch.armed:
-            return Ready(0, f"{member.host} was armed and is silent; it has to return or to be certified dead first")
+            return Ready(0, f"{member.host} was armed and is silent; it has to return or to be certified dead first{_by_others(peer, me)}")
     deciding = [m.host for m in armed if (seen := peers[m.slot].slot) is not None and seen.intent]
     if deciding:
         return Ready(0, f"{', '.join(deciding)}: deciding who lives on in a partition; nobody joins meanwhile")
@@ -52,6 +52,9 @@ def consider(me: Me, config: pool.PoolConfig, peers: Mapping[int, Peer], dead: M
     missing = [why for member in awaited if (why := _not_mutual(me, config, member, peers, dead))]
     if missing:
         return Ready(0, "; ".join(missing))
+    if aloof := [m.host for m in armed if (own := peers[m.slot].slot) is not None and not own.required >> me.slot & 1]:
+        # If one of them died now, this host could not certify it.
+        return Ready(0, f"{', '.join(aloof)}: has certified this host's former life and not yet let it in again")
     if armed:
         return Ready(_bits(armed) | 1 << me.slot)
     proposal = _bits(others) | 1 << me.slot
@@ -89,3 +92,9 @@ def _proposes(peer: Peer, proposal: int) -> bool:
 
 def _bits(members: list[pool.Member]) -> int:
     return sum(1 << m.slot for m in members)
+
+
+def _by_others(peer: Peer, me: Me) -> str:
+    """Why this host cannot help to certify it, if it cannot."""
+    may = peer.watch is not None and peer.watch.required >> me.slot & 1
+    return "" if may else ", and not by this host: it had certified this one, and may live without storage on its own word"

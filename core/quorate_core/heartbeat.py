@@ -175,11 +175,13 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
     if member is None or member.slot != was.slot or config.pool_id != old.pool_id:
         why = "is not in its pool" if member is None else "has another slot or pool"
         return heart, (Say(f"{heart.host} {why} by the new configuration; while armed it keeps the old one", loud=True),)
-    kept = replace(config, timing=old.timing)
+    kept = replace(config, timing=old.timing, disks=old.disks)
     actions: tuple[Action, ...] = ()
-    if config.timing != old.timing and config != old:
-        # A longer licence than the published one would break the promise to the observers.
-        actions = (Say(f"{heart.host}: new timing takes effect when the pool has been disarmed and armed again", loud=True),)
+    if (config.timing, config.disks) != (old.timing, old.disks) and config != old:
+        # A longer licence than the published one would break the promise to the observers, and a majority of other disks need not meet that
+        # of the disks on which they watch.
+        sentence = f"{heart.host}: new timing or another number of disks takes effect when the pool has been disarmed and armed again"
+        actions = (Say(sentence, loud=True),)
     return _without_strangers(replace(heart, config=kept), old), actions
 
 

@@ -54,11 +54,12 @@ def choose(me: int, seated: Mapping[int, Slot], published: int, stirred: int) ->
 
 def links(seated: Mapping[int, Slot]) -> dict[int, int]:
     """Who hears whom in both directions, in the incarnations that stand in the slots."""
-    said = {index: one.statement for index, one in seated.items()}
-    return {
-        a: sum(1 << b for b in said if b != a and said[a].hears(b, said[b].incarnation) and said[b].hears(a, said[a].incarnation))
-        for a in said
-    }
+    lives = {index: one.statement.incarnation for index, one in seated.items()}
+    hears: dict[int, int] = {}
+    for index, one in seated.items():
+        meant = {k.slot for k in one.statement.known if lives.get(k.slot) == k.incarnation}
+        hears[index] = sum(1 << other for other in meant if other != index and one.statement.views.network >> other & 1)
+    return {a: sum(1 << b for b in members(hears[a]) if hears[b] >> a & 1) for a in seated}
 
 
 def _names(seated: Mapping[int, Slot], mask: int) -> str:

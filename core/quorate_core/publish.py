@@ -44,14 +44,19 @@ def own_slot(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: fl
         watchdog_armed=heart.licensed,
         stopped=heart.phase is Phase.FENCING and heart.vms_left == 0,
         weight=member.weight,
-        required=required(heart, config),
+        required=required(heart, config, now),
         intent=heart.intent,
         evictions=tuple((record.slot, record.incarnation) for record in heart.evictions),
         certificates=heart.issued,
     )
 
 
-def required(heart: Heart, config: pool.PoolConfig) -> int:
-    """Whose word this host needs to live without storage: all who take part, but those that it has certified dead itself. Who is not among
-    them may not judge it: so a dead host that comes back waits until this one has let it in."""
-    return config.required & ~sum(1 << index for index in {c.slot for c in heart.issued})
+def required(heart: Heart, config: pool.PoolConfig, now: float) -> int:
+    """Whose word this host needs to live without storage: all who take part, but those that it has certified dead itself and that do not
+    want to come back. Who is not among them may not judge it: a dead host that comes back waits until this one has let it in."""
+    gone = 0
+    for index in {c.slot for c in heart.issued}:
+        peer = heart.peers.get(index, membership.Peer())
+        comes = peer.phase in (Phase.JOINING, Phase.ARMED) and membership.on_storage(peer, now, config.timing)
+        gone |= 0 if comes else 1 << index
+    return config.required & ~gone

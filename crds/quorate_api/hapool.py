@@ -63,7 +63,7 @@ class StorageHeartbeat(ApiModel):
     ] = None
     additional_device_paths: Annotated[
         list[Annotated[str, Field(max_length=1024, pattern="^/")]],
-        Field(max_length=2, description="Second and third disk, by path; a majority of disks then counts. Default: none."),
+        Field(max_length=2, description="Second and third disk, by path; a majority of disks then counts (of two, both are needed). Default: none."),
     ] = Field(default_factory=list)
 
 
@@ -137,6 +137,15 @@ class Watchdog(ApiModel):
 
 class HAPoolSpec(ApiModel):
     """What the user wishes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "!self.enabled || !oldSelf.enabled || self.heartbeat.storage == oldSelf.heartbeat.storage",
+            "the heartbeat disks of an enabled pool are never changed: hosts on the old ones would look dead to hosts on the new ones; "
+            "set enabled to false, change them, and enable the pool again",
+            field=".heartbeat.storage",
+        )
+    )
 
     enabled: Annotated[
         bool, Field(description="Arm the pool. false disarms it: hosts are no longer fenced and VMs no longer restarted. Default: true.")

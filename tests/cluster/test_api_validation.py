@@ -137,6 +137,7 @@ def test_a_wrong_field_is_refused_by_name(cluster: Any, document: dict[str, Any]
     ("document", "path", "value", "words"),
     [
         (HOST, "spec.pool", "other", ["spec.pool", "a host's pool is never changed"]),
+        (POOL, "spec.heartbeat.storage.devicePath", "/dev/other", ["spec.heartbeat.storage", "set enabled to false"]),
         (VM, "spec.vmRef.name", "other", ["spec.vmRef", "vmRef is never changed"]),
         (FAILOVER, "spec.generation", 2, ["spec", "is a record and is never changed"]),
     ],
@@ -149,6 +150,12 @@ def test_what_identity_hangs_on_is_never_changed(cluster: Any, document: dict[st
 
 
 @pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored")
+def test_the_heartbeat_disks_of_a_disabled_pool_may_be_changed(cluster: Any) -> None:
+    moved = changed(changed(POOL, "spec.heartbeat.storage.devicePath", "/dev/other"), "spec.enabled", False)
+    assert "configured" in apply(cluster, moved, "--dry-run=server")
+
+
 def test_defaults_are_filled_in_by_the_api_server(cluster: Any) -> None:
     spec = json.loads(cluster.kubectl("get", "hap", "schema-test", "-o", "json"))["spec"]
     assert spec["enabled"] is True

@@ -23,8 +23,8 @@ def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more
         name, index, 10 + index, 5, CONFIG.hash, phase, Views(0b111, 0b111, proposal), (Known(0, 10), Known(1, 11), Known(2, 12))
     )
     said = replace(said, **more)  # type: ignore[arg-type]
-    own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED)
-    watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, b"")
+    own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED, required=0b111)
+    watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, b"", 0b111)
     return Peer(b"x", own, NOW - 1, said, NOW - 1, watch)
 
 
@@ -95,3 +95,20 @@ def test_the_hash_covers_members_and_timing_and_not_the_order_of_members() -> No
     assert replace(CONFIG, members=CONFIG.members[::-1]).hash == CONFIG.hash
     for other in (replace(CONFIG, timing=FAST), replace(CONFIG, members=CONFIG.members[:2]), replace(CONFIG, pool_id=bytes(15) + b"x")):
         assert other.hash != CONFIG.hash
+
+
+def test_a_newcomer_waits_until_the_armed_need_its_word_again() -> None:
+    """Row 25: if one of them died before that, nobody could certify it."""
+    armed = peer(1, Phase.ARMED)
+    assert armed.slot is not None
+    aloof = replace(armed, slot=replace(armed.slot, required=0b110))
+    assert consider(armed, peer(2, Phase.ARMED)).missing == ""
+    assert "b: has certified this host's former life and not yet let it in again" in consider(aloof, peer(2, Phase.ARMED)).missing
+
+
+def test_while_a_partition_is_decided_nobody_joins() -> None:
+    """Row 41."""
+    armed = peer(1, Phase.ARMED)
+    assert armed.slot is not None
+    deciding = replace(armed, slot=replace(armed.slot, intent=0b110))
+    assert "b: deciding who lives on" in consider(deciding, peer(2, Phase.ARMED)).missing

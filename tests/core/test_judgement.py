@@ -181,7 +181,8 @@ def test_a_host_whose_former_life_was_certified_judges_nobody_before_it_is_let_i
 
 def test_the_dead_are_asked_no_more_once_it_stands_in_the_own_slot_for_good() -> None:
     """Row 21."""
-    certified = replace(ARMED, issued=(Issued(2, 12, 59.0, 59.0),), dead={2: frozenset({12})})
+    silent = {1: watched(1, 100.0), 2: watched(2, 30.0)}
+    certified = replace(ARMED, peers=silent, issued=(Issued(2, 12, 59.0, 59.0),), dead={2: frozenset({12})})
     (_, heart, _), *_ = cycles(certified, 102.0, 1, without_2())
     assert heart.required == 0b011
     unsettled = replace(certified, settled_at=103.0)
@@ -190,7 +191,8 @@ def test_the_dead_are_asked_no_more_once_it_stands_in_the_own_slot_for_good() ->
 
 
 def test_whoever_is_back_is_asked_again_from_the_first_slot_that_may_say_so() -> None:
-    certified = replace(ARMED, issued=(Issued(2, 4, 59.0, 59.0),), dead={2: frozenset({4})}, required=0b011)
+    silent = {1: watched(1, 100.0), 2: watched(2, 30.0)}
+    certified = replace(ARMED, peers=silent, issued=(Issued(2, 4, 59.0, 59.0),), dead={2: frozenset({4})}, required=0b011)
     wanted = [after.required for _, after, _ in cycles(certified, 102.0, 2, beating())]
     assert wanted == [0b011, ALL]
 
