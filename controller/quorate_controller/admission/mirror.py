@@ -50,6 +50,7 @@ class Mirror:
         self._api = api
         self._kinds = {r: _Kind() for r in reading.kinds()}
         self._memo = Memo()
+        self._listing = asyncio.Lock()
         self._scene: tuple[Observed, Scene] | None = None
 
     async def run(self) -> None:
@@ -108,7 +109,8 @@ class Mirror:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listed(self, r: Resource, kind: _Kind) -> None:
-        objects, version = await self._api.list_at(r)
+        async with self._listing:  # one kind at a time: a replica that begins must not keep its event loop from everything else
+            objects, version = await self._api.list_at(r)
         kind.objects = {_name(obj): _slim(obj, r) for obj in objects}
         kind.sorted = None
         kind.version = int(version)
