@@ -1,92 +1,24 @@
 """`quorate-statefile` on real files and loop devices: a wrong disk is refused before a byte is written, a right one is shown as it is."""
 
-import asyncio
 import fcntl
 import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from quorate_agent import wire
-from quorate_agent.report import backup as handing
 from quorate_agent.statefile import create, document, keep
 from quorate_agent.statefile.device import Device, Unusable
-from quorate_api.hahost import HAHost
-from quorate_api.hapool import HAPool
 from quorate_core import backup, slot
-from quorate_core.slot import Evidence, Issued, Slot
-from quorate_core.statement import Known, Phase, Statement, Views
-from quorate_core.timing import STANDARD, TimingValues
+from quorate_core.slot import Evidence, Issued
+from quorate_core.timing import STANDARD
 from tests.agent.machines import Rig
-
-UID = "5f0c2d1e-0000-4000-8000-0123456789ab"
-POOL, OTHER = bytes.fromhex(UID.replace("-", "")), bytes(range(16))
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SHORT = TimingValues(0.2, 0.1, 0.1, 0.1, 1e-3, 0.1, 1)
-"""What an armed host published of itself, so that a test need not wait for a real bound."""
-
-
-def ran(*arguments: object) -> tuple[int, str, str]:
-    """The command's exit status and what it said."""
-    words = [sys.executable, "-m", "quorate_agent.statefile", *map(str, arguments)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stdout, done.stderr
-
-
-def block(index: int, host: str, sequence: int = 5, pool_id: bytes = POOL, **more: Any) -> bytes:
-    said = Statement(host, index, 7 + index, sequence, bytes(32), Phase.ARMED, Views(3, 3, 3), (Known(0, 7, 4), Known(1, 8)))
-    return slot.encode(replace(Slot(pool_id, bytes(16), said, STANDARD.values, True), **more))
-
-
-def disk(folder: Path, *blocks: tuple[int, bytes], header: bytes = slot.encode_header(POOL), size: int = backup.END_BYTES) -> Path:
-    path = folder / "disk"
-    with path.open("wb") as file:
-        file.truncate(size)
-        for at, data in ((0, header), *((slot.offset_of(index), data) for index, data in blocks)):
-            file.seek(at)
-            file.write(data)
-    return path
-
-
-def blank(folder: Path, size: int = backup.END_BYTES) -> Path:
-    return disk(folder, header=b"", size=size)
-
-
-def manifests(hosts: int = 2, wish: int = 1) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Objects as the API server gives them, with all that it adds."""
-    owned = {"uid": UID, "resourceVersion": "12", "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{}]}
-    kept = {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "yes"}}
-    pool = {
-        "apiVersion": "quorate.dev/v1alpha1", "kind": "HAPool", "metadata": {"name": "p", **owned, **kept},
-        "spec": {"hostFailuresToTolerate": wish, "heartbeat": {"storage": {"devicePath": "/dev/x"}}}, "status": {"planExistsFor": 1},
-    }  # fmt: skip
-    members = [
-        {
-            "apiVersion": "quorate.dev/v1alpha1", "kind": "HAHost", "metadata": {"name": f"node-{i}", **owned},
-            "spec": {"pool": "p"}, "status": {"slot": i, "phase": "Live", "agent": {"reportedAt": str(time.monotonic())}},
-        } for i in range(hosts)
-    ]  # fmt: skip
-    vm = {
-        "apiVersion": "quorate.dev/v1alpha1", "kind": "ProtectedVM", "metadata": {"name": "db", "namespace": "shop", **owned},
-        "spec": {"vmRef": {"name": "db"}}, "status": {"pool": "p", "host": "node-0", "plannedHost": "node-1"},
-    }  # fmt: skip
-    return pool, members, [vm]
-
-
-TEXT = document.compose(*manifests())
-
+from tests.agent.statefiles import NOW, OTHER, POOL, SHORT, TEXT, UID, blank, block, disk, manifests, ran
 
 # create
 
@@ -333,117 +265,6 @@ def test_a_damaged_backup_copy_is_named_by_verify_and_the_other_is_restored(tmp_
     assert "backup copy 1: checksum of the payload does not match" in ran("verify", path)[1]
     status, said, _ = ran("restore", path)
     assert (status, "hostFailuresToTolerate: 1" in said) == (0, True)
-
-
-# backup and restore
-
-
-def test_what_is_restored_is_what_a_user_wrote(tmp_path: Path) -> None:
-    path = disk(tmp_path)
-    keep.put(str(path), POOL, TEXT, "node-0", NOW)
-    status, said, _ = ran("restore", path)
-    found = list(yaml.safe_load_all(said))
-    assert (status, [one["kind"] for one in found]) == (0, ["HAPool", "HAHost", "HAHost", "ProtectedVM"])
-    assert found[0]["metadata"] == {"name": "p", "annotations": {"mine": "yes"}}
-    assert found[3]["metadata"] == {"name": "db", "namespace": "shop"}
-    assert all(set(one) == {"apiVersion", "kind", "metadata", "spec"} for one in found)
-    assert HAPool.model_validate(found[0]).spec.heartbeat.storage.device_path == "/dev/x"
-
-
-def test_the_plan_of_the_backup_is_shown(tmp_path: Path) -> None:
-    path = disk(tmp_path)
-    keep.put(str(path), POOL, TEXT, "node-0", NOW)
-    status, said, _ = ran("backup", path)
-    lines = [line.split() for line in said.splitlines()]
-    assert status == 0
-    assert ["node-1", "1"] in lines
-    assert ["shop/db", "node-0", "node-1", "-"] in lines
-    assert "a plan existed for 1 host failures" in said
-
-
-def test_the_backup_is_written_on_change_only_and_in_turn(tmp_path: Path) -> None:
-    path = str(disk(tmp_path))
-    first = keep.put(path, POOL, TEXT, "node-0", NOW)
-    assert first is not None
-    assert keep.put(path, POOL, document.compose(*manifests()), "node-1", NOW) is None, "what only the server changes is no change"
-    second = keep.put(path, POOL, document.compose(*manifests(wish=2)), "node-0", NOW)
-    with Device(path) as device:
-        assert device.backups() == [first, second]
-    assert (first.generation, second.generation if second else 0) == (1, 2)
-
-
-def test_a_disk_of_another_pool_or_with_other_data_gets_no_backup(tmp_path: Path) -> None:
-    path = disk(tmp_path, header=slot.encode_header(OTHER))
-    with pytest.raises(Unusable, match=f"it belongs to pool {OTHER.hex()}, not to {POOL.hex()}"):
-        keep.put(str(path), POOL, TEXT, "node-0", NOW)
-    path = disk(tmp_path)
-    with path.open("r+b") as file:
-        file.seek(backup.offset_of(1))
-        file.write(b"somebody's data")
-    before = path.read_bytes()
-    with pytest.raises(Unusable, match=f"byte {backup.offset_of(1)}: something else than Quorate wrote there; it is left alone"):
-        keep.put(str(path), POOL, TEXT, "node-0", NOW)
-    assert path.read_bytes() == before
-
-
-def test_only_objects_of_quorate_are_ever_restored(tmp_path: Path) -> None:
-    """Whoever can write the disk must not get anything else applied."""
-    path = disk(tmp_path)
-    bad = json.loads(TEXT)
-    bad["manifests"][1] = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "x"}}
-    keep.put(str(path), POOL, json.dumps(bad), "node-0", NOW)
-    status, said, why = ran("restore", path)
-    assert (status, said) == (2, "")
-    assert "manifests[1]: a ClusterRoleBinding of rbac.authorization.k8s.io/v1 is none of Quorate's objects" in why
-
-
-def test_the_process_of_the_backup_writes_what_report_hands_over(tmp_path: Path) -> None:
-    path, run = disk(tmp_path), tmp_path / "run"
-    run.mkdir()
-    member = wire.MemberAddress("node-0", 0, ("10.0.0.1",))
-    config = wire.PulseConfig("p", POOL.hex(), True, "", 20, 8, "/dev/watchdog", (str(path),), 6940, b"k" * 32, (member,))
-    (run / wire.CONFIG_FILE).write_text(config.to_json())
-    (run / document.FILE).write_text(TEXT)
-    words = [sys.executable, "-m", "quorate_agent.statefile", "keep", "--run-dir", str(run), "--node", "node-0"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        assert f"{path}: backup of generation 1" in process.stderr.readline()
-    finally:
-        process.kill()
-        process.wait()
-    assert ran("restore", path)[0] == 0
-
-
-# which host, and what
-
-
-def host(name: str, index: int | None, phase: str = "Live", pool: str = "p") -> HAHost:
-    return HAHost.model_validate({"metadata": {"name": name}, "spec": {"pool": pool}, "status": {"slot": index, "phase": phase}})
-
-
-class Scripted:
-    """The API server's answers."""
-
-    def __init__(self, hosts: list[HAHost]) -> None:
-        pool, members, vms = manifests()
-        others = [{**vms[0], "metadata": {"name": "x", "namespace": "y"}, "spec": {"pool": "other"}}]
-        self._hosts, self._objects = hosts, {"hapools": [pool], "hahosts": members, "protectedvms": [*others, *vms]}
-
-    async def hosts(self) -> list[HAHost]:
-        return self._hosts
-
-    async def listed(self, plural: str) -> list[dict[str, Any]]:
-        return self._objects[plural]
-
-
-def test_the_live_host_with_the_lowest_slot_hands_over_the_objects_of_its_own_pool() -> None:
-    hosts = [host("x", 0, pool="other"), host("a", 1, "Lost"), host("new", None, "Joining"), host("c", 3), host("b", 2)]
-    assert handing.writer(hosts, "p") == "b"
-    assert handing.writer([host("a", 1, "Lost")], "p") is None
-    assert asyncio.run(handing.wanted(Scripted(hosts), "b")) == TEXT
-    assert asyncio.run(handing.wanted(Scripted(hosts), "c")) is None
-    assert asyncio.run(handing.wanted(Scripted(hosts), "stranger")) is None
 
 
 # a pool that lives

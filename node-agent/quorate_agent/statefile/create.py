@@ -68,7 +68,8 @@ def _refuse_live(device: Device, say: Callable[[str], None]) -> None:
         time.sleep(min(left, _LOOK_EVERY_SECONDS))
         for index, (old, new) in enumerate(zip(before, device.slots(), strict=True)):
             if old != new:
-                raise Unusable(f"{device.path}: {_writer(new)} is writing slot {index}: the disk is in use; stop the agents that use it first")
+                who = f"{_writer(new)} is writing slot {index}"
+                raise Unusable(f"{device.path}: {who}: the disk is in use; stop the agents that use it first")
 
 
 def _may_be_silent_for(block: bytes) -> float:
