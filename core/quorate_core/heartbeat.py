@@ -173,6 +173,9 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
     if heart.deadline is None:
         return _without_strangers(replace(heart, config=config), old), ()
     if member is None or member.slot != was.slot or config.pool_id != old.pool_id:
+        if not config.enabled:
+            # Whichever pool it belongs to by now: its user wants it disarmed, and that is done under the pool that others know it by.
+            return replace(heart, config=replace(old, enabled=False, disabled_reason=config.disabled_reason)), ()
         why = "is not in its pool" if member is None else "has another slot or pool"
         return heart, (Say(f"{heart.host} {why} by the new configuration; while armed it keeps the old one", loud=True),)
     kept = replace(config, timing=old.timing, disks=old.disks)

@@ -50,6 +50,14 @@ def test_an_armed_host_keeps_its_slot_and_pool_whatever_a_new_configuration_says
         assert "keeps the old one" in words(actions)
 
 
+def test_a_host_whose_pool_was_lost_and_made_again_can_be_disarmed_by_disabling_the_new_one() -> None:
+    again = replace(CONFIG, pool_id=bytes(15) + b"x", enabled=False, disabled_reason="made again")
+    after, _ = heartbeat.step(ARMED, Configured(100, again))
+    assert after.phase is Phase.DISARMED
+    assert after.config == replace(CONFIG, enabled=False, disabled_reason="made again")
+    assert after.deadline == 120.0, "still under its licence until all can read that it is disarmed"
+
+
 def test_a_slot_that_was_given_to_another_host_is_looked_at_afresh() -> None:
     watched = Peer(b"x", OF_B, 99.0, watch=Watch(77, 99.0, True, STANDARD.values, b"x"))
     before = replace(ARMED, peers={1: watched}, dead={1: frozenset({76})}, issued=(Issued(1, 76, 59, 59),))
