@@ -55,7 +55,7 @@ def sought(problem: Problem, failures: int, budget: Budget | None) -> Judgement:
     """New zones for so many failures, from a linear program and then whole numbers, within the budget."""
     if budget is None or budget.left_seconds() <= 0:
         return Judgement(Answer.NOT_PROVEN)
-    found = sharp.sharpen(Problem(problem.hosts, problem.vms, failures, problem.pool), budget)
+    found = sharp.sharpen(Problem(problem.hosts, problem.vms, failures, problem.pool), budget, enough=failures)
     if found.certificate is not None and found.certificate.failures >= failures:
         proof = Proof(problem, layout_of(problem, found.certificate), failures)
         if proof.holds:
