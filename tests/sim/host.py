@@ -53,6 +53,8 @@ class Host:
         self.marker_fails = False
         self.keeper_strategy = ""
         self.restarts = 0
+        self.pulse: Pulse
+        self.keeper: Keeper
 
     # power
 

@@ -92,7 +92,8 @@ class Monitor:
             self._phase(host, after)
         if after.confirmed is not before.confirmed and after.confirmed:
             self._armed_life[host.index] = after.incarnation
-        if after.deadline is None and before.deadline is not None:
+        if after.phase is Phase.DISARMED and before.phase is not Phase.DISARMED:
+            # Its slot says so, or soon will: nobody may take its silence for death any more, though its own licence still may end it.
             self._armed_life[host.index] = 0
         if after.storageless is not before.storageless:
             self.note(host.name, "storageless", "lives without storage" if after.storageless else "has storage again")

@@ -238,6 +238,36 @@ def _comeback(dice: random.Random, seed: int) -> Schedule:
     return Schedule(seed, hosts, **_ended(events, R_S + 15 + REST_SECONDS))
 
 
+def _maintenance(dice: random.Random, seed: int) -> Schedule:
+    """A host, or the pool, is disarmed and armed again while hosts are cut off, evicted, or without the API; then it falls silent."""
+    hosts = dice.choice([2, 2, 3, 3, 4])
+    host, at = _name(dice, hosts), dice.uniform(6, 11)
+    off, on = dice.choice([({"exclude": [host]}, {"include": [host]}), ({"enabled": False}, {"enabled": True})])
+    events = [
+        Event(at, "configure", off),
+        Event(0.0, "vms_stop", {"host": "all"}),
+        Event(at + dice.uniform(3, 8), dice.choice(["hang", "fail"]), {"host": host}, dice.choice([None, None, dice.uniform(3, 15)])),
+    ]
+    if dice.random() < 0.4:
+        events.append(Event(at + dice.uniform(0.5, 8), "configure", on))
+    for index in range(hosts):
+        other = f"h{index}"
+        if dice.random() < 0.5:
+            events.append(Event(1.0, "outage", {"host": other}, dice.choice([None, dice.uniform(8, 14)])))
+        if dice.random() < 0.5:
+            events.append(Event(0.0, "slow", {"host": other, "seconds": [1.0, 1.95]}))
+        if dice.random() < 0.3:
+            late = {"operation": "write", "lands": True, "late": round(dice.uniform(1, 4.9), 2)}
+            events.append(Event(at + dice.uniform(-2, 3), "fail", {"host": other, **late}, 1.05))
+        if dice.random() < 0.3:
+            process, away = dice.choice(["pulse", "keeper", "both"]), round(dice.uniform(0.1, 2), 2)
+            events.append(Event(at + dice.uniform(-1, 6), "kill", {"host": other, "process": process, "away": away}))
+    if dice.random() < 0.8:
+        # An eviction takes about seven seconds from the cut, so it falls into the same moment.
+        events.append(Event(at - dice.uniform(6, 8.5) if at > 8.5 else 0.5, "split", {"sides": _sides(dice, hosts)}))
+    return Schedule(seed, hosts, **_ended(events, 10 + REST_SECONDS))
+
+
 def _partition(dice: random.Random, seed: int) -> Schedule:
     """Links are cut once and for all, on a calm pool: exactly the best mutually connected set lives."""
     hosts = dice.choice([2, 3, 3, 4, 4, 5, 5, 6])
@@ -335,6 +365,7 @@ PROFILES: dict[str, tuple[int, Maker]] = {
     "eviction": (20, _eviction),
     "disks": (8, _disks),
     "comeback": (8, _comeback),
+    "maintenance": (8, _maintenance),
     "partition": (10, _partition),
     "storageless": (15, _storageless),
     "mild": (5, _mild),

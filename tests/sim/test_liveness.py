@@ -68,6 +68,12 @@ def test_a_dead_host_that_comes_back_judges_nobody_that_may_live_without_it(seed
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_host_that_is_disarmed_in_the_middle_of_trouble_is_never_taken_for_dead(seed: int) -> None:
+    """Row 53: maintenance, disabling and enabling, while others are cut off and do not know of it yet."""
+    assert play(generate(seed, "maintenance")).findings == []
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_after_a_clean_partition_exactly_the_best_mutually_connected_hosts_live(seed: int) -> None:
     """Rows 26 to 29: any graph of cut links, one way or both; compared with a search through all sets."""
     assert play(generate(seed, "partition")).findings == []

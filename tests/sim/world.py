@@ -91,10 +91,10 @@ class World:
         return [h for h in self.hosts if (victim.index, incarnation) in self.monitor.certified_by[h.index]]
 
     def settled(self) -> bool:
-        """Whether nothing is left to be decided: all that live are armed or disarmed, and have certified all that were armed and died."""
+        """Whether nothing is left to be decided: all that live are armed, and have certified all that were armed and died, or evicted."""
         living = [h for h in self.hosts if h.alive]
-        if any(h.heart.phase not in (Phase.ARMED, Phase.DISARMED) or h.heart.intent or h.heart.storageless for h in living):
+        if any(h.heart.phase is not Phase.ARMED or h.heart.intent or h.heart.storageless for h in living):
             return False
-        judges = [h for h in living if h.heart.phase is Phase.ARMED]
         dead = [(index, incarnation) for index, incarnation, _ in self.monitor.deaths]
-        return all(one in self.monitor.certified_by[h.index] for h in judges for one in dead)
+        known = [(h, (r.slot, r.incarnation)) for h in living for r in h.heart.evictions] + [(h, one) for h in living for one in dead]
+        return all(one in self.monitor.certified_by[h.index] for h, one in known)
