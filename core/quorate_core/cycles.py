@@ -103,7 +103,9 @@ def _read_peers(
 ) -> tuple[Heart, list[Action]]:
     actions: list[Action] = []
     for other in slots.values():
-        heart = replace(heart, dead=_joined(heart.dead, other), evicted=heart.evicted | set(other.evictions))
+        heart = replace(heart, dead=_joined(heart.dead, other))
+    mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
+    heart = replace(heart, evicted=mine.union(*(other.evictions for other in slots.values())))
     last = heart.last_read_at
     after_gap = afresh or (last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds)
     peers = dict(heart.peers)

@@ -7,6 +7,7 @@ may die.
 * counted from the completion of the first own cycle that wrote the record and read it back;
 * before each write the own slot is looked at: if the record was not there (an old write of ours landed late), it counts anew; when a write
   has failed or pulse was restarted, it counts anew once the old write must have landed;
+* only while its newest slot says that it is under its watchdog: it may have been disarmed before it could read the record;
 * only by one whose word the evicted host would need to live without storage: it has no longer given it since then;
 * a host that still gives signs of life when R_e is over was not reset: its watchdog lies, and there is no certificate, but an alarm.
 """

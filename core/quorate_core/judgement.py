@@ -7,7 +7,7 @@ disk again for a full R_s. What this host says stays in its slot until the one i
 from collections.abc import Mapping
 from dataclasses import replace
 
-from quorate_core import certificate, eviction, membership, partition, pool
+from quorate_core import certificate, claim, eviction, membership, partition, pool
 from quorate_core.clique import members
 from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, Heart, Say
@@ -42,10 +42,14 @@ def doubt_records(heart: Heart, cycle: Cycle) -> Heart:
 
 
 def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: set[int]) -> Heart:
-    """Drop what was said about hosts that are back in another life, or are members no more."""
+    """Drop what was said about hosts that are back in another life, or are members no more, and records of those that have left in time."""
 
-    def reborn(record: Eviction) -> bool:
-        return record.slot in back and heart.peers[record.slot].incarnation != record.incarnation
+    def over(record: Eviction) -> bool:
+        peer = heart.peers.get(record.slot, membership.Peer())
+        if peer.slot is not None and peer.incarnation == record.incarnation:
+            # It was disarmed before it could read the record: it may live on without a licence, and nothing is bound to reset it.
+            return not claim.was_armed(peer.slot)
+        return record.slot in back
 
     return replace(
         heart,
@@ -53,7 +57,7 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
         issued=tuple(
             c for c in heart.issued if c.slot not in back and config.member_at(c.slot) and not (c.slot == member.slot and heart.confirmed)
         ),
-        evictions=tuple(r for r in heart.evictions if config.member_at(r.slot) and not reborn(r)),
+        evictions=tuple(r for r in heart.evictions if config.member_at(r.slot) and not over(r)),
     )
 
 
@@ -64,7 +68,8 @@ def _keep_records(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
         mine = {(r.slot, r.incarnation) for r in records}
         for index, incarnation in sorted(heart.evicted - mine):
             peer = heart.peers.get(index, membership.Peer())
-            if peer.slot is not None and peer.incarnation == incarnation and config.member_at(index) and index != member.slot:
+            under_watchdog = peer.slot is not None and claim.was_armed(peer.slot)
+            if peer.slot is not None and under_watchdog and peer.incarnation == incarnation and index != member.slot:
                 records.append(Eviction(index, incarnation, peer.slot.timing, peer.slot.required))
     return replace(heart, evictions=tuple(records))
 

@@ -260,3 +260,18 @@ def test_fencing_is_final_also_for_the_pulse_that_comes_after() -> None:
     heart = resumed(fencing)
     assert heart.phase is Phase.FENCING
     assert not any(isinstance(a, GiveDeadline) for a in heartbeat.step(heart, Tick(101.0))[1])
+
+
+def test_one_that_was_disarmed_before_it_could_read_the_record_is_not_certified_by_it() -> None:
+    """Row 53: it lives on without a licence, and nothing is bound to reset it."""
+    record = Eviction(2, 12, STANDARD.values, ALL, since=40.0)
+    evicting = replace(ARMED, evictions=(record,), evicted=frozenset({(2, 12)}))
+
+    def others(phase: Phase) -> Iterator[dict[int, Slot]]:
+        for sequence in range(2, 10_000):
+            yield {1: slot_of(1, sequence), 2: slot_of(2, 5, phase=phase)}
+
+    (_, gone, _), *_ = cycles(evicting, 102.0, 1, others(Phase.DISARMED))
+    assert (gone.evictions, gone.issued, gone.evicted) == ((), (), frozenset({(2, 12)}))
+    (_, later, _), *_ = cycles(gone, 104.0, 1, others(Phase.DISARMED))
+    assert later.evicted == frozenset(), "it may arm again in the same life"
