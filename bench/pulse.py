@@ -164,6 +164,8 @@ def measure(rig: Rig, minutes: float, loops: int, busy: list["subprocess.Popen[b
         time.sleep(min(_EVERY_SECONDS, max(0.0, started + 60 * minutes - now)))
         for process in measured.processes:
             process.look()
+        for machine in rig.machines:
+            machine.metrics()  # a listener that does not listen is told nothing new
         if time.monotonic() - told >= _TELL_EVERY_SECONDS:
             told = time.monotonic()
             cpu = max(p.cpu_percent() for p in measured.of("pulse"))

@@ -179,7 +179,12 @@ class Host(Machine):
                 os.kill(self.namespace.pid, signal.SIGKILL)  # first, so that nothing can run once the disk lets go of it
             if self.disk is not None:
                 self.disk.close()
-            super().kill()  # an nsenter that has stopped itself reaps nothing, and the kernel waits for its child
+            for process in self.processes.values():
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)  # an nsenter that has stopped itself reaps nothing, and the kernel waits for that
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+            super().kill()
             self.namespace.close()
             self.off_since = time.monotonic()
             self.namespace = self.disk = None

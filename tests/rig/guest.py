@@ -135,12 +135,12 @@ class Guest:
         ]
         command += ["-monitor", "none", "-nic", "none", "-qmp", f"unix:{monitor},server=on,wait=off", "-no-reboot"]
         command += ["-device", "i6300esb", "-action", "watchdog=reset", "-kernel", str(found.image), "-initrd", str(initramfs)]
-        command += ["-append", f"console=ttyS0 quiet panic=1 mitigations=off nowayout={int(nowayout)} scenario={scenario}"]
+        command += ["-append", f"console=ttyS0 quiet panic=1 mitigations=off no_timer_check nowayout={int(nowayout)} scenario={scenario}"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._listen, args=(monitor,), daemon=True).start()
 
-    def wait(self, word: str, seconds: float = 300) -> tuple[float, str]:
+    def wait(self, word: str, seconds: float = 180) -> tuple[float, str]:
         """When it said that word first, and the rest of the line."""
         return self._wait(self.said, f"RIG {word}", seconds)
 
