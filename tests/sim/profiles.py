@@ -242,7 +242,11 @@ def _maintenance(dice: random.Random, seed: int) -> Schedule:
     """A host, or the pool, is disarmed and armed again while hosts are cut off, evicted, or without the API; then it falls silent."""
     hosts = dice.choice([2, 2, 3, 3, 4])
     host, at = _name(dice, hosts), dice.uniform(6, 11)
-    off, on = dice.choice([({"exclude": [host]}, {"include": [host]}), ({"enabled": False}, {"enabled": True})])
+    choices: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"exclude": [host]}, {"include": [host]}),
+        ({"enabled": False}, {"enabled": True}),
+    ]
+    off, on = dice.choice(choices)
     events = [
         Event(at, "configure", off),
         Event(0.0, "vms_stop", {"host": "all"}),
