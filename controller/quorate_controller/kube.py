@@ -25,6 +25,8 @@ Objects = list[Json]
 FIELD_MANAGER = "quorate.dev"
 PAGE = 500
 """Objects per page of a list: one page is parsed in a few tens of milliseconds, so the event loop is never held for long."""
+LARGE_BYTES = 1 << 17
+"""Answers beyond that are parsed beside the event loop."""
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 READ_ATTEMPTS = 3
@@ -119,6 +121,7 @@ class Kube:
     def __init__(self, api: ApiClient, *, concurrency: int = 16, request_seconds: float = REQUEST_SECONDS) -> None:
         self._api: Any = api  # the client is untyped
         self._slots = asyncio.Semaphore(concurrency)
+        self._parsing = asyncio.Lock()
         self._timeout = aiohttp.ClientTimeout(total=request_seconds, sock_connect=CONNECT_SECONDS)
 
     @classmethod
@@ -304,6 +307,9 @@ class Kube:
                 status: int = response.status
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise Unavailable(f"{method} {path}: {error or type(error).__name__}") from error
+        if 200 <= status < 300 and len(raw) > LARGE_BYTES:
+            async with self._parsing:  # in a thread, one at a time: else a burst of pages keeps the event loop from renewing the lease
+                return await asyncio.to_thread(_parse, raw)
         if 200 <= status < 300:
             return _parse(raw)
         raise _error(method, path, status, raw)

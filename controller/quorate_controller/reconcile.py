@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from quorate_controller.settings import Settings
 from quorate_controller.statuses import PoolView, Verdict
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
-from quorate_core.facts import Snapshot
+from quorate_core.facts import Snapshot, Vm
 from quorate_core.ledger import Reservation
 from quorate_planner import Plan, plan
 
@@ -78,7 +78,8 @@ def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]]
     for name, snapshot in list(snapshots.items()):
         try:
             snapshots[name] = keeper.keep(snapshot)
-            plans[name] = plan(snapshots[name])
+            found = plan(snapshots[name])
+            plans[name] = replace(found, placements=dict(found.placements))  # worked out here, beside the event loop
         except Exception as error:  # the top of each pool's own work: a fault met in one pool must not leave the others unprotected
             log.exception("pool %s cannot be planned", name)
             problems[name] = f"it cannot be planned: {type(error).__name__}: {error}"
@@ -204,12 +205,25 @@ class Loop:
                 address = inventory.address_of(nodes.get(name)) or host.status.address
                 status_of_host = statuses.host_status(host, view, given[name], address, now)
                 writes.append(self._say(kube.HAHOSTS, hosts[name], status_of_host.to_json(), keep=("agent",)))
-        for obj in observed.protectedvms:
+        for obj, said in await asyncio.to_thread(self._vm_statuses, decided, views, now):
+            writes.append(self._say(kube.PROTECTEDVMS, obj, said))
+        await asyncio.gather(*writes)
+
+    def _vm_statuses(self, decided: Decided, views: Mapping[str, PoolView], now: datetime) -> list[tuple[Json, Json]]:
+        """The status of every ProtectedVM; there are thousands, so beside the event loop."""
+        places = _Places(
+            frozenset(map(membership.key_of, decided.world.observed.vms)),
+            {node["metadata"]["name"]: pool for pool, nodes in decided.world.membership.nodes.items() for node in nodes},
+            {name: {vm.key: vm for vm in snapshot.vms} for name, snapshot in decided.snapshots.items()},
+        )
+        found = []
+        for obj in decided.world.observed.protectedvms:
             pvm = _lenient(ProtectedVM, obj)
             if pvm is not None:
-                view_of_vm, problem = self._belongs(pvm, decided, views)
-                writes.append(self._say(kube.PROTECTEDVMS, obj, statuses.vm_status(pvm, view_of_vm, problem, now).to_json()))
-        await asyncio.gather(*writes)
+                view, problem = self._belongs(pvm, decided, views, places)
+                vms = places.vms.get(view.pool.metadata.name, {}) if view is not None else {}
+                found.append((obj, statuses.vm_status(pvm, view, problem, now, vms).to_json()))
+        return found
 
     def _view(
         self, name: str, pool: HAPool, decided: Decided, summary: FailoverSummary, failovers: Sequence[Failover], now: datetime
@@ -228,21 +242,27 @@ class Loop:
             failovers=mine,
         )
 
-    def _belongs(self, pvm: ProtectedVM, decided: Decided, views: Mapping[str, PoolView]) -> tuple[PoolView | None, str]:
+    def _belongs(self, pvm: ProtectedVM, decided: Decided, views: Mapping[str, PoolView], places: "_Places") -> tuple[PoolView | None, str]:
         """The pool of a ProtectedVM, and what is wrong with it."""
         key = f"{pvm.metadata.namespace or 'default'}/{pvm.spec.vm_ref.name}"
         world = decided.world
-        if not any(membership.key_of(vm) == key for vm in world.observed.vms):
+        if key not in places.existing:
             return None, f"spec.vmRef.name: there is no VirtualMachine {key}"
         wish = world.wishes.get(key)
         name = f"ProtectedVM {pvm.metadata.namespace or 'default'}/{pvm.metadata.name}"
         if wish is not None and wish.source != name:
             return None, f"spec.vmRef.name: {key} is named by {wish.source} too, which counts"
         host = dig(world.bound_pod(key), "spec").get("nodeName")
-        host_pool = next((p for p, nodes in world.membership.nodes.items() if any(n["metadata"]["name"] == host for n in nodes)), None)
+        host_pool = places.pool_of_node.get(host or "")
         pool, why = membership.pool_of(wish, host_pool, [*world.membership.nodes])
         view = views.get(pool or "")
-        if view is not None and view.snapshot is not None and view.snapshot.vm(key) is None and host is not None and host_pool != pool:
+        if (
+            view is not None
+            and view.snapshot is not None
+            and key not in places.vms.get(pool or "", {})
+            and host is not None
+            and host_pool != pool
+        ):
             return view, f"it runs on {host}, which is no host of pool {pool}"
         return view, why
 
@@ -323,6 +343,15 @@ class Loop:
         if self._said.get(topic) != sentence:
             self._said[topic] = sentence
             log.log(level, "%s", sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """VirtualMachines that exist, the pool of each Node, and the VMs of each pool: indexed once for thousands of ProtectedVMs."""
+
+    existing: frozenset[str]
+    pool_of_node: Mapping[str, str]
+    vms: Mapping[str, Mapping[str, Vm]]
 
 
 _ALARMING = {"Lost", "Evicted", "Fenced", "Recovering", "AtRisk", "Failed"}

@@ -128,11 +128,13 @@ def host_status(host: HAHost, view: PoolView, slot: int | None, address: str | N
     )
 
 
-def vm_status(pvm: ProtectedVM, view: PoolView | None, problem: str, now: datetime) -> ProtectedVMStatus:
-    """The status of a ProtectedVM; `problem` says why its VM is missing or belongs to no pool."""
+def vm_status(
+    pvm: ProtectedVM, view: PoolView | None, problem: str, now: datetime, vms: Mapping[str, Vm] | None = None
+) -> ProtectedVMStatus:
+    """The status of a ProtectedVM; `problem` says why its VM is missing or belongs to no pool. `vms` are those of the snapshot, by key."""
     key = f"{pvm.metadata.namespace or 'default'}/{pvm.spec.vm_ref.name}"
     snapshot = view.snapshot if view is not None else None
-    vm = snapshot.vm(key) if snapshot is not None else None
+    vm = None if snapshot is None else snapshot.vm(key) if vms is None else vms.get(key)
     if view is None or snapshot is None or vm is None or problem:
         why = (
             problem or (view.problem if view is not None else "") or f"VirtualMachine {key} cannot be counted; see the remarks of the pool"
