@@ -66,6 +66,8 @@ def _ceilings(tally: Tally) -> Iterator[Ceiling]:
 
 def _regions(kinds: Sequence[Kind]) -> list[Kind]:
     """Sets of hosts to count in: all, those that VMs are limited to, and two of these together where there are few."""
+    if not kinds:  # nothing is protected
+        return []
     limited = [kind for kind in kinds if kind is not None]
     unions = [one | other for one, other in combinations(limited, 2)] if len(limited) <= KINDS_JOINED else []
     return list(dict.fromkeys([None, *kinds, *unions]))[:KINDS_LOOKED_AT]

@@ -26,6 +26,12 @@ def test_no_policy_survives_one_more_than_any_ceiling_by_counting(problem: Probl
         assert not tolerates(problem, found.most + 1)
 
 
+def test_where_nothing_is_protected_there_is_no_ceiling_and_no_witness() -> None:
+    problem = Problem((ProblemHost("a", 0), ProblemHost("b", 5)), ())
+    assert ceiling(count_up(problem)) is None
+    assert plan_problem(problem).witness is None
+
+
 def test_memory_that_no_sum_of_vms_fills_does_not_count_as_room() -> None:
     """42 bytes move and 48 are free, and there are slots enough of every size: but fives and eights fill only 10 of each 12."""
     hosts = (*(ProblemHost(f"h{i}", 12) for i in range(4)), ProblemHost("full", 0))
