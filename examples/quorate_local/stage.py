@@ -70,7 +70,7 @@ class Stage:
         if len(shown) > lines:
             self.console.print(f"          ... {len(shown) - lines} more lines", highlight=False)
         if refused is not None and (done.returncode != 0) != refused:
-            raise Failed(f"`{shlex.join(command)}` {'was not refused' if refused else 'failed'}: {output[:500]}")
+            raise Failed(f"`{shlex.join(command)}` {'was not refused' if refused else 'failed'}: {output[-800:]}")
         return output
 
     def _program(self, name: str) -> str:
