@@ -50,7 +50,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
             if condemned and heart.deadline is not None:
-                heart = replace(heart, phase=Phase.FENCING, message=reason, next_cycle_at=0.0)
+                heart = replace(heart, phase=Phase.FENCING, message=reason, condemned=True, next_cycle_at=0.0)
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
         case Evidence():
             heart = replace(heart, evidence_at=proof.at, no_evidence="")
@@ -170,6 +170,7 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
         # It may have said that it had no storage, and nobody remembers.
         blind_since=now,
         phase=phase,
+        condemned=phase is Phase.FENCING,
         message="the pulse before this one was fencing" if phase is Phase.FENCING else "",
         confirmed=phase is Phase.ARMED,
         watchdog_seconds=mine.timing.watchdog_seconds,
@@ -199,7 +200,7 @@ def _see_again(heart: Heart, config: pool.PoolConfig, cycle: Cycle) -> tuple[Hea
 
 
 def _stopped_said(heart: Heart, member: pool.Member, cycle: Cycle, pending: Pending) -> Heart:
-    """A fenced host writes its slot only to say that no VM is left on it, and only once."""
+    """A fenced host says only once that no VM is left on it."""
     done = pending.slot is not None and pending.slot.stopped and not cycle.error and cycle.blocks.get(member.slot) == cycle.written
     return replace(heart, stopped_said=heart.stopped_said or done)
 

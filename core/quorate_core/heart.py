@@ -51,7 +51,8 @@ class Heart:
     set that it proposes to live on, on the disk since `intent_at`. `required`: whose answers it needs to live without storage, by
     any of its slots that may stand on the disk. `blind_since`: when it last said that it has none, until it has watched the disk
     again. By `settled_at` every write of its own that failed, or of the pulse before this one, has landed or never will. Before
-    `barred_until` it evicts nobody and certifies no silence. `vms_left`: by the last count after it began to fence.
+    `barred_until` it evicts nobody and certifies no silence. `condemned`: a member
+    has evicted it or certified it dead. `vms_left`: by the last count after it began to fence.
     `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for;
     0 without one.
     """
@@ -85,6 +86,7 @@ class Heart:
     blind_since: float | None = None
     barred_until: float = 0.0
     settled_at: float = 0.0
+    condemned: bool = False
     vms_left: int | None = None
     asked_stop_at: float | None = None
     stopped_said: bool = False

@@ -102,13 +102,17 @@ def _tick(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
 
 
 def _tick_fenced(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
-    """A fenced host stops its VMs for as long as it lives. When none is left, it says so in its slot: nobody has to wait for its end."""
+    """A fenced host stops its VMs for as long as it lives. When none is left, it says so in its slot: nobody has to wait for its end.
+
+    As long as some are left, a condemned one goes on writing: those who wait for its end must see it if its watchdog does not reset it.
+    """
     actions: list[Action] = []
     if heart.asked_stop_at is None or now - heart.asked_stop_at >= _STOP_AGAIN_SECONDS:
         heart = replace(heart, asked_stop_at=now)
         actions.append(StopVms())
-    gone = heart.vms_left == 0 and heart.claimed and not heart.resuming and not heart.disk_problem
-    if gone and not heart.stopped_said and heart.pending is None and now >= heart.next_cycle_at:
+    speaks = not heart.stopped_said if heart.vms_left == 0 else heart.condemned
+    able = heart.claimed and not heart.resuming and not heart.disk_problem
+    if speaks and able and heart.pending is None and now >= heart.next_cycle_at:
         heart, start = _start_cycle(heart, now, config, member)
         actions.append(start)
     return heart, tuple(actions)

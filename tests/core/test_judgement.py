@@ -19,6 +19,7 @@ from quorate_core.heart import (
     SendPacket,
     StartCycle,
     Tick,
+    VmsCounted,
 )
 from quorate_core.keeping import Mode
 from quorate_core.licence import Cycle
@@ -275,3 +276,19 @@ def test_one_that_was_disarmed_before_it_could_read_the_record_is_not_certified_
     assert (gone.evictions, gone.issued, gone.evicted) == ((), (), frozenset({(2, 12)}))
     (_, later, _), *_ = cycles(gone, 104.0, 1, others(Phase.DISARMED))
     assert later.evicted == frozenset(), "it may arm again in the same life"
+
+
+def test_an_evicted_host_with_vms_left_goes_on_writing_so_that_a_watchdog_that_does_not_bite_is_seen() -> None:
+    """Row 46."""
+    record = {1: slot_of(1, 2, evictions=((0, 10),)), 2: slot_of(2, 2)}
+    (_, heart, _), *_ = cycles(ARMED, 102.0, 1, iter([record]))
+    assert heart.phase is Phase.FENCING
+    after, actions = heartbeat.step(heart, Tick(104.0))
+    written = next(a.block for a in actions if isinstance(a, StartCycle))
+    assert written is not None
+    assert (slot.decode(written).statement.phase, slot.decode(written).stopped) == (Phase.FENCING, False)
+    gone, _ = heartbeat.step(replace(after, pending=None, next_cycle_at=0.0), VmsCounted(105.0, 0))
+    _, actions = heartbeat.step(gone, Tick(105.1))
+    written = next(a.block for a in actions if isinstance(a, StartCycle))
+    assert written is not None
+    assert slot.decode(written).stopped
