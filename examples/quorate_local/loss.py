@@ -35,7 +35,7 @@ def lose_a_host(stage: Stage, vms: dict[str, workload.DemoVm]) -> None:
     stage.until("every protected and best-effort VM runs again", lambda: here <= seen.elsewhere(local, {victim.name}), 120)
     stage.until("the failover is complete", lambda: seen.recovered(local, lives), 60)
     stage.run("kubectl", "get", "failovers")
-    restarted.show(stage, "host loss", restarted.read(stage, planned, vms, frozen_at), {victim.name})
+    restarted.show(stage, "host loss", restarted.read(stage, lives, planned, vms, frozen_at), {victim.name})
     stage.step(f"{victim.name} is repaired and powered on")
     victim.power_on()
     stage.until(f"{victim.name} is Live again, its taint gone", lambda: seen.is_back(local, victim.name), 120)

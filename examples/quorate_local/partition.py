@@ -93,7 +93,7 @@ def split_network(stage: Stage, vms: dict[str, workload.DemoVm], sizes: Sequence
     stage.until("every protected VM runs again", lambda: planned.keys() <= seen.elsewhere(local, set(lost)), 120)
     stage.until("the failover is complete", lambda: seen.recovered(local, lives), 120)
     stage.run("kubectl", "get", "failovers")
-    restarted.show(stage, act, restarted.read(stage, planned, vms, cut_at), set(lost))
+    restarted.show(stage, act, restarted.read(stage, lives, planned, vms, cut_at), set(lost))
     stage.until(f"the watchdog has reset {_names(lost)}", lambda: lost <= {name for at, name in local.rack.resets if at > cut_at}, 60)
     after = seen.incarnations(local)
     if hurt := [host for host in living if after[host] != before[host]]:

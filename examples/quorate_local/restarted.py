@@ -11,19 +11,26 @@ from quorate_local.stage import Failed, Stage
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One protected VM. `gap_seconds`: from its last write on the failed host to its first on the new one."""
+    """One protected VM. `planned`: when the death was certified; `before`: as published before the failure.
+
+    `gap_seconds`: from its last write on the failed host to its first on the new one.
+    """
 
     name: str
     priority: int
     was_on: str
+    before: str
     planned: str
     host: str
     at_seconds: float
     gap_seconds: float
 
 
-def read(stage: Stage, planned: dict[str, str], vms: dict[str, workload.DemoVm], since_seconds: float) -> list[Restart]:
-    """The restarts since then, by priority. Raises Failed for a VM that did not run again."""
+def read(
+    stage: Stage, lives: dict[str, str], planned: dict[str, str], vms: dict[str, workload.DemoVm], since_seconds: float
+) -> list[Restart]:
+    """The restarts since then of what was planned for these lives of hosts, by priority. Raises Failed for a VM that did not run again."""
+    recorded = seen.recorded(stage.local, lives)
     runs = {history.disk.removeprefix(f"{workload.NAMESPACE}-"): history.runs for history in seen.histories(stage.local)}
     found = []
     for name, host in planned.items():
@@ -32,7 +39,7 @@ def read(stage: Stage, planned: dict[str, str], vms: dict[str, workload.DemoVm],
         before, after = runs[name][-2], runs[name][-1]
         priority = vms[name].priority if name in vms else 0
         gap_seconds = after.first_seconds - before.last_seconds
-        found.append(Restart(name, priority, before.host, host, after.host, after.first_seconds, gap_seconds))
+        found.append(Restart(name, priority, before.host, host, recorded.get(name, host), after.host, after.first_seconds, gap_seconds))
     return sorted(found, key=lambda r: (r.priority, r.at_seconds))
 
 
@@ -50,6 +57,7 @@ def show(stage: Stage, act: str, restarts: list[Restart], failed: set[str]) -> N
     )
     for r in restarts:
         planned = f"{r.planned}, failed too" if r.planned in failed else r.planned
+        planned += f" (before: {r.before})" * (r.before != r.planned)
         table.add_row(r.name, str(r.priority), r.was_on, planned, r.host, f"{r.gap_seconds:.1f} s")
     stage.console.print(table)
     if dead := [f"{r.name} on {r.host}" for r in restarts if r.host in failed]:
@@ -61,7 +69,7 @@ def show(stage: Stage, act: str, restarts: list[Restart], failed: set[str]) -> N
     if len(failed) == 1:
         stage.checked(f"{act}: every protected VM restarted where the plan said", f"{kept} of {len(restarts)}")
     else:
-        moved = f"; of {len(restarts) - kept} the planned host had failed too, or was needed for others"
+        moved = "; the planned host of the others had failed too, or was needed" if kept < len(restarts) else ""
         stage.checked(f"{act}: every protected VM restarted", f"{len(restarts)} of {len(restarts)}, {kept} where planned{moved}")
     for host in sorted({r.was_on for r in restarts}):  # each failed host's VMs in order; two hosts are seldom certified in one instant
         _check_order([r for r in restarts if r.was_on == host])

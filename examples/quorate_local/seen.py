@@ -87,6 +87,12 @@ def recovered(local: pool.LocalPool, lives: dict[str, str]) -> bool:
     return len(found) == len(lives) and all(text_of(f, "status", "phase") == "Completed" for f in found)
 
 
+def recorded(local: pool.LocalPool, lives: dict[str, str]) -> dict[str, str]:
+    """Where the plan restarted each protected VM of these lives of hosts when their deaths were certified."""
+    restarts = [r for failover in failovers(local, lives) for r in many(failover, "spec", "restarts")]
+    return {text_of(r, "vm").rpartition("/")[2]: text_of(r, "plannedHost") for r in restarts if text_of(r, "plannedHost")}
+
+
 def is_protected(pvm: dict[str, object]) -> bool:
     """Whether it is protected with a guarantee."""
     return text_of(pvm, "spec", "protection") == Protection.PROTECTED.value
