@@ -63,7 +63,10 @@ class StorageHeartbeat(ApiModel):
     ] = None
     additional_device_paths: Annotated[
         list[Annotated[str, Field(max_length=1024, pattern="^/")]],
-        Field(max_length=2, description="Second and third disk, by path; a majority of disks then counts (of two, both are needed). Default: none."),
+        Field(
+            max_length=2,
+            description="Second and third disk, by path; a majority of disks then counts (of two, both are needed). Default: none.",
+        ),
     ] = Field(default_factory=list)
 
 

@@ -81,9 +81,9 @@ class ProtectedVMStatus(ApiModel):
     agile: Annotated[Agility | None, Field(description="Whether it can be started elsewhere, and why not.")] = None
     candidate_hosts: Annotated[int | None, Field(ge=0, description="How many hosts other than its own may run it.")] = None
     planned_host: Annotated[str | None, Field(max_length=253, description="Where it restarts if its present host fails now.")] = None
-    zone: Annotated[
-        int | None, Field(ge=0, le=63, description="The zone of HAPool.status.zones in which it restarts, counted from 0.")
-    ] = None
+    zone: Annotated[int | None, Field(ge=0, le=63, description="The zone of HAPool.status.zones in which it restarts, counted from 0.")] = (
+        None
+    )
     restarts: Annotated[list[Restart], Field(max_length=10, description="The latest restarts, at most 10.")] = Field(default_factory=list)
     conditions: Conditions = Field(default_factory=list)
 
