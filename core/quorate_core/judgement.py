@@ -159,17 +159,15 @@ def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: C
     published = heart.intent if since is not None and since < cycle.issued_at else 0
     stirred = sum(1 << i for i, p in heart.peers.items() if since is not None and p.changed_at is not None and p.changed_at > since)
     choice = partition.choose(member.slot, {**seated, member.slot: written}, published, stirred)
-    same = choice.intent == heart.intent
-    before, heart = (
-        heart,
-        replace(heart, intent=choice.intent, intent_at=since if same else None, undecided=choice.waiting if choice.intent else ""),
-    )
+    before, same = heart.intent, choice.intent == heart.intent
+    undecided = choice.waiting if choice.intent else ""
+    heart = replace(heart, intent=choice.intent, intent_at=since if same else None, undecided=undecided)
     if choice.evict and at >= heart.barred_until:
         return _evict(heart, config, choice, seated)
     if heart.intent and not same:
         living = _hosts(config, choice.intent)
         return heart, (Say(f"{heart.host}: not all hosts hear each other; {living} are to live ({choice.waiting})", loud=True),)
-    if before.intent and not heart.intent:
+    if before and not heart.intent:
         return heart, (Say(f"{heart.host}: nothing has to be decided any more"),)
     return heart, ()
 
