@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quorate_core.layout import LaidZone, Layout
+from quorate_planner.bounds import covered
 from quorate_planner.certificate import Certificate, Zone
 from quorate_planner.problem import Problem, ProblemVm
 
@@ -105,7 +106,7 @@ class Proof:
         most = len(self.names)
         for z in range(len(self.chains)):
             for values, budget, _ in self._conditions(z):
-                most = min(most, _covered(values, budget))
+                most = min(most, covered(values, budget))
         return most
 
     def certificate(self) -> Certificate:
@@ -367,17 +368,6 @@ class Proof:
         for at, value in zip(self.group, values, strict=True):
             sums[at] += value
         return sums
-
-
-def _covered(values: Sequence[int], budget: int) -> int:
-    if budget < 0:
-        return -1
-    total = 0
-    for failures, value in enumerate(sorted(values, reverse=True)):
-        total += value
-        if total > budget:
-            return failures
-    return len(values)
 
 
 @dataclass(slots=True)
