@@ -33,6 +33,8 @@ NAMESPACE = "bench"
 LABEL = {"quorate.bench/pool": POOL}
 HOOKS = Resource("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", namespaced=False)
 MUTATING = Resource("admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False)
+QUORATE: dict[str, dict[str, bool]] = {"controller-a": {"webhook": False}, "admission-a": {"lead": False}}
+"""As the chart starts it: one process leads and plans, another answers."""
 GUEST_GIB = 1
 IN_FLIGHT = 16
 SETTLE_SECONDS = 3.0
@@ -59,7 +61,7 @@ async def _measure(cluster: LocalPool, problem: Problem, options: argparse.Names
     cluster.light_hosts(options.hosts, memory="1Ti", prefix=PREFIX, labels=LABEL)
     spec = {"hostSelector": {"matchLabels": LABEL}, "heartbeat": {"storage": {"devicePath": str(cluster.heartbeat_disk)}}}
     spec["hostFailuresToTolerate"] = options.tolerate
-    cluster.start_controller("controller-a")
+    _start_quorate(cluster)
     cluster.api.create(
         "/apis/quorate.dev/v1alpha1/hapools",
         {"apiVersion": "quorate.dev/v1alpha1", "kind": "HAPool", "metadata": {"name": POOL}, "spec": spec},
@@ -67,7 +69,8 @@ async def _measure(cluster: LocalPool, problem: Problem, options: argparse.Names
     cluster.eventually(lambda: _pool(cluster).get("phase") == "Armed", "the pool is armed", deadline_seconds=180)
     for name in (f"standin-{PREFIX}", "virt-controller", "kube-controller-manager", "kube-scheduler", "kwok"):
         cluster.processes.kill(name)  # what is written from here on stays as it is written
-    cluster.kill_controller("controller-a")
+    for name in QUORATE:
+        cluster.kill_controller(name)
     api = await Kube.connect(cluster.kubeconfig, concurrency=IN_FLIGHT, request_seconds=60)
     try:
         hooks = {r: await api.list(r) for r in (HOOKS, MUTATING)}
@@ -79,7 +82,7 @@ async def _measure(cluster: LocalPool, problem: Problem, options: argparse.Names
         await _fill(api, problem, options.starts)
         for r, objects in hooks.items():
             await _restore(api, r, objects)
-        cluster.start_controller("controller-a")
+        _start_quorate(cluster)
         say("3 of 4: the controller plans")
         cluster.eventually(
             lambda: _pool(cluster).get("protectedVMs", 0) >= len(problem.vms) and _pool(cluster).get("planExistsFor") == options.tolerate,
@@ -93,6 +96,11 @@ async def _measure(cluster: LocalPool, problem: Problem, options: argparse.Names
     finally:
         await api.close()
     return _report(options, status, without, with_, refused)
+
+
+def _start_quorate(cluster: LocalPool) -> None:
+    for name, parts in QUORATE.items():
+        cluster.start_controller(name, **parts)
 
 
 async def _fill(api: Kube, problem: Problem, starts: int) -> None:

@@ -2,7 +2,7 @@
 
 A turn keeps the layout that proves most for what it sees: the one of the turn before, the one that is stored (a new leader knows no
 other), one that the search has found meanwhile, or the plain one. So the number falls only when the pool changes.
-The search runs in a thread of its own that nobody waits for, neither a turn nor the end of the process.
+The search runs in a process of its own; a thread waits for it, and nobody waits for that thread, neither a turn nor the end of the process.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import quorate_planner as planner
-from quorate_controller import layouts
+from quorate_controller import layouts, searching
 from quorate_core.facts import Snapshot
 from quorate_core.layout import Layout
 from quorate_planner import Plan, Problem
@@ -75,14 +75,14 @@ class Keeper:
         """One search. What it finds is proven again, for what is then seen, before it is kept."""
         began = time.monotonic()
         try:
-            sharp = planner.sharpen(problem, planner.Budget.of(time.monotonic, self._seconds))
+            found = searching.search(problem, self._seconds)
         except Exception:  # the top of this thread: the turns go on with what they have
             log.exception("pool %s: the search for a better plan failed", pool)
             return
-        took, found = time.monotonic() - began, sharp.plan
-        if sharp.certificate is None or found.lower <= lower:
+        took = time.monotonic() - began
+        if found.layout is None or found.lower <= lower:
             log.info("pool %s: no better plan in %.1f s: %d to %d failures", pool, took, lower, found.upper)
             return
         log.info("pool %s: plan for %d failures instead of %d found in %.1f s, at most %d", pool, found.lower, lower, took, found.upper)
-        self._found[pool] = planner.layout_of(problem, sharp.certificate)
+        self._found[pool] = found.layout
         self._ring()

@@ -1,10 +1,15 @@
-"""The composition root of a replica: health and admission always; lease, then doorbell, loop and failover only while it leads."""
+"""The composition root of a replica: health always; admission; lease, then doorbell, loop and failover only while it leads.
+
+Admission and leading share nothing but the API server's objects, so that one process may do either or both. In one process the turns of
+a large pool take the interpreter from admission for seconds; the chart gives each a container of its own.
+"""
 
 import asyncio
 import logging
 import signal
 import time
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from quorate_controller import metrics
@@ -31,23 +36,28 @@ class _Stop(Exception):
 async def serve(settings: Settings) -> None:
     """Run this replica until SIGTERM or SIGINT, or until one of its parts fails for good."""
     api = await Kube.connect(settings.kubeconfig, settings.context)
-    # The lease has a connection of its own: its renewal never waits behind a burst of other requests.
-    lease_api = await Kube.connect(settings.kubeconfig, settings.context, concurrency=1, request_seconds=LEASE_REQUEST_SECONDS)
-    leadership = Leadership(lease_api, settings)
-    replica = _Replica(api, settings, leadership)
-    parts: list[Coroutine[Any, Any, None]] = [Health(settings, replica.progress_at_seconds).serve(), replica.lead(), _signals()]
-    if settings.webhook:
-        parts.append(serve_admission(api, settings))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part)
-    except* _Stop:
-        log.info("%s stops", settings.identity)
-    finally:
-        await leadership.release()
-        await lease_api.close()
-        await api.close()
+    parts: list[Coroutine[Any, Any, None]] = [_signals()]
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(api.close)
+        progress_at_seconds = time.monotonic
+        if settings.lead:
+            # The lease has a connection of its own: its renewal never waits behind a burst of other requests.
+            lease_api = await Kube.connect(settings.kubeconfig, settings.context, concurrency=1, request_seconds=LEASE_REQUEST_SECONDS)
+            stack.push_async_callback(lease_api.close)
+            leadership = Leadership(lease_api, settings)
+            stack.push_async_callback(leadership.release)
+            replica = _Replica(api, settings, leadership)
+            progress_at_seconds = replica.progress_at_seconds
+            parts.append(replica.lead())
+        parts.append(Health(settings, progress_at_seconds).serve())
+        if settings.webhook:
+            parts.append(serve_admission(api, settings))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in parts:
+                    group.create_task(part)
+        except* _Stop:
+            log.info("%s stops", settings.identity)
 
 
 class _Replica:

@@ -21,6 +21,7 @@ class Settings:
     identity: str = ""
     kubeconfig: Path | None = None
     context: str | None = None
+    lead: bool = True
     webhook: bool = True
     webhook_host: str = "0.0.0.0"
     webhook_port: int = 9443
@@ -59,11 +60,14 @@ def read(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     add("--webhook-cert", type=Path, default=default.webhook_cert, help="its certificate, PEM (%(default)s)")
     add("--webhook-key", type=Path, default=default.webhook_key, help="its private key, PEM (%(default)s)")
     add("--no-webhook", action="store_true", help="answer no admission requests")
+    add("--no-lead", action="store_true", help="only answer admission requests; in large pools planning must not delay them")
     add("--health-host", default=default.health_host, help="address of /livez, /readyz and /metrics (%(default)s)")
     add("--health-port", type=_port, default=default.health_port, help="their port (%(default)s)")
     add("--log-level", type=str.upper, choices=["DEBUG", "INFO", "WARNING", "ERROR"], default=default.log_level, help="(%(default)s)")
     add("--log-format", choices=["text", "json"], default=default.log_format, help="lines for people or for machines (%(default)s)")
     found = parser.parse_args(arguments)
+    if found.no_lead and found.no_webhook:
+        parser.error("--no-lead and --no-webhook: nothing would be left to do")
     if not found.no_webhook:
         for option, path in (("--webhook-cert", found.webhook_cert), ("--webhook-key", found.webhook_key)):
             if not path.is_file():
@@ -73,6 +77,7 @@ def read(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         identity=found.identity,
         kubeconfig=found.kubeconfig,
         context=found.context,
+        lead=not found.no_lead,
         webhook=not found.no_webhook,
         webhook_host=found.webhook_host,
         webhook_port=found.webhook_port,

@@ -16,8 +16,8 @@ from quorate_local.problem import Problem
 
 NAMESPACE = "quorate-system"
 CHART = Path(__file__).parents[2] / "charts" / "quorate"
-REPLICAS = 3
-"""So many controllers can run at once."""
+REPLICAS = 4
+"""So many different controllers can run."""
 
 
 class Installation:
@@ -58,8 +58,11 @@ class Installation:
         if done.returncode:
             raise Problem(f"the chart could not be installed: {done.stderr.strip()}")
 
-    def start_controller(self, identity: str, *, webhook: bool = True, wait: bool = True) -> None:
-        """Start a controller replica; `wait` until it says that it is ready. Raises Problem."""
+    def start_controller(self, identity: str, *, lead: bool = True, webhook: bool = True, wait: bool = True) -> None:
+        """Start a controller replica that may lead, answers admission requests, or both; `wait` until it says that it is ready.
+
+        Raises Problem.
+        """
         if identity not in self._ports:
             if not self._free:
                 raise Problem(f"at most {REPLICAS} controllers: {', '.join(self._ports)} have been started already.")
@@ -71,6 +74,8 @@ class Installation:
         command += ["--webhook-cert", str(self.webhook.cert), "--webhook-key", str(self.webhook.key)]
         if not webhook:
             command.append("--no-webhook")
+        if not lead:
+            command.append("--no-lead")
         self._procs.start(identity, [sys.executable, "-m", "quorate_local.supervise", *command])
         if wait:
             self._procs.wait_until(lambda: self.controller_ready(identity), f"{identity} is ready", needs=(identity,))

@@ -92,9 +92,9 @@ class LocalPool:
         self.processes.stop_all()
         self.run.give_up()
 
-    def start_controller(self, identity: str, *, webhook: bool = True, wait: bool = True) -> None:
+    def start_controller(self, identity: str, *, lead: bool = True, webhook: bool = True, wait: bool = True) -> None:
         """Start a controller replica. Raises Problem."""
-        self.quorate.start_controller(identity, webhook=webhook, wait=wait)
+        self.quorate.start_controller(identity, lead=lead, webhook=webhook, wait=wait)
 
     def kill_controller(self, identity: str) -> None:
         """kill -9 a controller replica."""

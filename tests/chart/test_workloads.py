@@ -18,18 +18,22 @@ def containers(kind: str, *values: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("values", [(), ("webhook.enabled=false",)])
-def test_the_controller_is_started_with_options_it_has(values: tuple[str, ...], tmp_path: Any) -> None:
-    controller = containers("Deployment", *values)["controller"]
-    assert controller["command"] == ["quorate-controller"]
+def test_controller_and_admission_are_started_with_options_they_have(values: tuple[str, ...], tmp_path: Any) -> None:
     (tmp_path / "tls.crt").touch()
     (tmp_path / "tls.key").touch()
-    arguments = [argument.replace("/etc/quorate/webhook", str(tmp_path)) for argument in controller["args"]]
-    read = settings.read(arguments, {})
-    ports = {port["name"]: port["containerPort"] for port in controller["ports"]}
-    assert read.health_port == ports["health"]
-    assert read.webhook == ("webhook" in ports)
-    if read.webhook:
-        assert read.webhook_port == ports["webhook"]
+    found = containers("Deployment", *values)
+    assert [*found] == (["controller"] if values else ["controller", "admission"])
+    health = set()
+    for name, container in found.items():
+        assert container["command"] == ["quorate-controller"]
+        read = settings.read([argument.replace("/etc/quorate/webhook", str(tmp_path)) for argument in container["args"]], {})
+        assert (read.lead, read.webhook) == (name == "controller", name == "admission")
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert container["livenessProbe"]["httpGet"]["port"] == read.health_port
+        assert read.health_port == ports["health" if read.lead else "admission"]
+        assert ports.get("webhook") == (read.webhook_port if read.webhook else None)
+        health.add(read.health_port)
+    assert len(health) == len(found), "one pod, one address: no port twice"
 
 
 @pytest.mark.parametrize("name", ["keeper", "pulse", "report", "backup"])
@@ -56,12 +60,12 @@ def test_the_controller_runs_restricted() -> None:
     pod = only(rendered(), "Deployment")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    (container,) = pod["containers"]
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
 
 
 def test_the_agent_is_three_processes_and_one_for_the_backup_and_only_report_has_a_token() -> None:

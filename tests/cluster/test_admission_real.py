@@ -22,15 +22,16 @@ POOL = "admission"
 LABEL = {"quorate.test/pool": POOL}
 HOSTS = 4
 HOST_GIB = 16
-REPLICAS = ("controller-a", "controller-b")
+REPLICAS: dict[str, dict[str, bool]] = {"controller-a": {"webhook": False}, "admission-a": {"lead": False}, "admission-b": {"lead": False}}
+"""The processes that the chart starts, each with what it is told to do."""
 
 
 @pytest.fixture(scope="module")
 def armed(cluster: LocalPool) -> Iterator[LocalPool]:
     """Four light hosts of 16 GiB in an armed pool that tolerates one failure, and two replicas that answer admission requests."""
     cluster.light_hosts(HOSTS, memory=f"{HOST_GIB}Gi", prefix=POOL, labels=LABEL)
-    for replica in REPLICAS:
-        cluster.start_controller(replica)
+    for replica, parts in REPLICAS.items():
+        cluster.start_controller(replica, **parts)
     spec = {"hostSelector": {"matchLabels": LABEL}, "heartbeat": {"storage": {"devicePath": str(cluster.heartbeat_disk)}}}
     apply(cluster, {"apiVersion": "quorate.dev/v1alpha1", "kind": "HAPool", "metadata": {"name": POOL}, "spec": spec})
     cluster.eventually(lambda: phase(cluster) == "Armed", f"pool {POOL} is armed", deadline_seconds=120)
@@ -44,10 +45,13 @@ def armed(cluster: LocalPool) -> Iterator[LocalPool]:
 @pytest.fixture
 def place(armed: LocalPool, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own; its VMs, protected or not, have left the pool before the next test starts."""
-    for replica in REPLICAS:  # a leader that could not renew its lease on a busy machine has ended; a Deployment would start it again
+    for (
+        replica,
+        parts,
+    ) in REPLICAS.items():  # a leader that could not renew its lease on a busy machine has ended; a Deployment would start it again
         if not armed.quorate.controller_ready(replica):
             armed.kill_controller(replica)
-            armed.start_controller(replica)
+            armed.start_controller(replica, **parts)
     name = "adm-" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-40:].strip("-")
     armed.kubectl("create", "namespace", name)
     armed.kubectl("patch", "hapool", POOL, "--type=merge", "-p", '{"spec":{"hostFailuresToTolerate":1,"overcommitPolicy":"Refuse"}}')

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import quorate_planner as planner
-from quorate_controller import layouts
+from quorate_controller import layouts, searching
 from quorate_controller.keeping import Keeper
 from quorate_controller.observe import Observed
 from quorate_core.facts import Host, Pool, Protection, Snapshot, Vm
@@ -95,6 +95,18 @@ def test_the_search_finds_the_better_layout_and_rings_for_the_next_turn() -> Non
     keeper.search({"a": first}, {"a": plan})
     assert rung.wait(60)
     assert planner.plan(keeper.keep(gap())).lower == 2
+
+
+def test_a_search_that_ends_badly_says_so_and_changes_nothing() -> None:
+    with pytest.raises(searching.SearchFailed, match="ended with 1"):
+        searching.search(None, 1.0)  # type: ignore[arg-type]
+    rung = threading.Event()
+    keeper = Keeper(rung.set, seconds=0.0)
+    first = keeper.keep(gap())
+    plan = planner.plan(first)
+    keeper.search({"a": first}, {"a": plan})
+    assert not rung.wait(0.5)
+    assert planner.plan(keeper.keep(gap())).lower == plan.lower
 
 
 def test_the_number_does_not_fall_while_the_pool_stays_as_it_is() -> None:
