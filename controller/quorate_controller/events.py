@@ -36,7 +36,8 @@ class Events:
         """Publish unless the same was published lately."""
         metadata = involved.get("metadata") or {}
         now = self._monotonic()
-        self._said = {key: at for key, at in self._said.items() if now - at < QUIET_SECONDS}
+        while self._said and now - next(iter(self._said.values())) >= QUIET_SECONDS:  # the oldest come first
+            del self._said[next(iter(self._said))]
         key = (str(metadata.get("uid") or metadata.get("name")), reason, message)
         if key in self._said:
             return

@@ -36,7 +36,8 @@ def parse(model: type[Model], obj: Json) -> Model:
         raise BadInput(described(obj), field, f"{first['msg']}, got {first['input']!r}"[:300]) from None
 
 
-def _parsed(model: type[Model], obj: Json, memo: Memo | None) -> Model:
+def parsed(model: type[Model], obj: Json, memo: Memo | None) -> Model:
+    """The same, taken from the memo if the very same object was parsed before."""
     return parse(model, obj) if memo is None else memo.of(model.__name__, (obj,), lambda: parse(model, obj))
 
 
@@ -95,7 +96,7 @@ def memberships(observed: Observed, memo: Memo | None = None) -> Membership:
     hahosts: dict[str, HAHost] = {}
     for obj in observed.hahosts:
         try:
-            hahosts[obj["metadata"]["name"]] = _parsed(HAHost, obj, memo)
+            hahosts[obj["metadata"]["name"]] = parsed(HAHost, obj, memo)
         except BadInput as error:
             problems.append(str(error))
     nodes: dict[str, list[Json]] = {name: [] for name in pools}
@@ -159,7 +160,7 @@ def wishes(observed: Observed, *, strict: bool, memo: Memo | None = None) -> tup
     for obj in observed.protectedvms:
         source = described(obj)
         try:
-            model = _parsed(ProtectedVM, obj, memo)
+            model = parsed(ProtectedVM, obj, memo)
         except BadInput as error:
             if strict:
                 raise

@@ -6,8 +6,9 @@ live read. Nothing is interpreted here; that is translate.py.
 
 import asyncio
 import json
+import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -91,6 +92,27 @@ async def observe(api: Kube) -> Observed:
     absent = [_KUBEVIRT[name].kind for name, objects in zip(kubevirt_names, kubevirt, strict=True) if objects is None]
     remarks = [f"the API server serves no {', '.join(absent)}: is KubeVirt installed?"] if absent else []
     return _observed(found, remarks)
+
+
+def unchanged(before: Observed, now: Observed) -> Observed:
+    """The same as `now`; an object that `before` has too, by uid and resource version, is the very object of `before`.
+
+    So what was worked out from it can be taken again, see memo.py.
+    """
+
+    def same(old: tuple[Json, ...], new: tuple[Json, ...]) -> tuple[Json, ...]:
+        known = {_version(obj): obj for obj in old}
+        found = tuple(known.get(_version(obj), obj) for obj in new)
+        return old if len(old) == len(found) and all(map(operator.is_, old, found)) else found
+
+    found: dict[str, Any] = {name: same(getattr(before, name), getattr(now, name)) for name in {*kinds().values()}}
+    return replace(now, **found)
+
+
+def _version(obj: Json) -> tuple[object, ...]:
+    metadata = obj["metadata"]
+    version = metadata.get("resourceVersion")
+    return (metadata.get("namespace"), metadata["name"], metadata.get("uid"), version) if version else (id(obj),)
 
 
 async def _list_if_served(api: Kube, r: Resource) -> list[Json] | None:

@@ -21,10 +21,12 @@ from quorate_controller.events import Events
 from quorate_controller.keeping import Keeper
 from quorate_controller.kube import Json, Kube, Resource
 from quorate_controller.membership import Model
+from quorate_controller.memo import Memo
 from quorate_controller.memory import dig
-from quorate_controller.observe import BadInput, Observed, observe
+from quorate_controller.observe import BadInput, Observed, observe, unchanged
 from quorate_controller.settings import Settings
 from quorate_controller.statuses import PoolView, Verdict
+from quorate_controller.translate import World
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
 from quorate_core.facts import Snapshot, Vm
@@ -44,31 +46,30 @@ Judge = Callable[[HAPool, Sequence[HAHost], Sequence[Failover], datetime], Mappi
 class Reaper(Protocol):
     """The admission ledger: drops what has been seen and returns what is still reserved, by pool."""
 
-    async def reap(self, observed: Observed, started: float, /) -> Mapping[str, tuple[Reservation, ...]]: ...
+    async def reap(self, world: World, started: float, /) -> Mapping[str, tuple[Reservation, ...]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """What one turn concluded from what it saw."""
 
-    world: translate.World
+    world: World
     pools: Mapping[str, HAPool]
     snapshots: Mapping[str, Snapshot]
     plans: Mapping[str, Plan]
     problems: Mapping[str, str]
 
 
-def decide(observed: Observed, reservations: Mapping[str, Sequence[Reservation]], keeper: Keeper) -> Decided:
+def decide(world: World, reservations: Mapping[str, Sequence[Reservation]], keeper: Keeper) -> Decided:
     """Snapshots, each with the layout that its pool keeps, and plans of all pools. A pool that cannot be read has a problem instead.
 
     A plan is a comfort, a certificate is not: without one failovers still go on, and restarts find their hosts at the time.
     """
-    world = translate.world_of(observed)
     pools: dict[str, HAPool] = {}
     snapshots: dict[str, Snapshot] = {}
     plans: dict[str, Plan] = {}
     problems: dict[str, str] = {}
-    for obj in observed.hapools:
+    for obj in world.observed.hapools:
         name = obj["metadata"]["name"]
         try:
             pools[name] = membership.parse_pool(obj)
@@ -98,6 +99,8 @@ class Loop:
         self._advance = advance
         self._judge = judge
         self._keeper = Keeper(bell.ring)
+        self._seen = Observed()
+        self._memo = Memo()
         self._said: dict[str, str] = {}
         self._tick_seconds = settings.tick_seconds
         self.progress_at_seconds = time.monotonic()
@@ -127,14 +130,14 @@ class Loop:
     async def turn(self) -> None:
         """One turn. Raises `kube.KubeError` when the cluster cannot be read."""
         started = time.monotonic()
-        observed = await observe(self._api)
-        reservations = await self._reap(observed, started)
+        world = await asyncio.to_thread(self._world, await observe(self._api))
+        reservations = await self._reap(world, started)
         self.progress_at_seconds = time.monotonic()
-        decided = await asyncio.to_thread(decide, observed, reservations, self._keeper)
+        decided = await asyncio.to_thread(decide, world, reservations, self._keeper)
         metrics.plan_seconds.observe(time.monotonic() - self.progress_at_seconds)
         self.progress_at_seconds = time.monotonic()
         now = datetime.now(UTC)
-        turn = Turn(self._api, observed, decided.snapshots, decided.plans, now, started, self._tell, self._settings.namespace)
+        turn = Turn(self._api, world.observed, decided.snapshots, decided.plans, now, started, self._tell, self._settings.namespace)
         try:
             summary = await self._advance(turn)
         except kube.KubeError as error:
@@ -150,10 +153,16 @@ class Loop:
         self._keeper.search(decided.snapshots, decided.plans)
         metrics.publish(decided.snapshots, decided.plans, decided.world.membership.hahosts.values())
 
-    async def _reap(self, observed: Observed, started: float) -> Mapping[str, tuple[Reservation, ...]]:
+    def _world(self, observed: Observed) -> World:
+        """What is seen, indexed; what has not changed since the turn before is not read again."""
+        self._seen = unchanged(self._seen, observed)
+        self._memo.turn()
+        return translate.world_of(self._seen, memo=self._memo)
+
+    async def _reap(self, world: World, started: float) -> Mapping[str, tuple[Reservation, ...]]:
         """What admission still holds reserved. Without it a turn goes on: a restart may then take memory that a start was promised."""
         try:
-            return await self._reaper.reap(observed, started)
+            return await self._reaper.reap(world, started)
         except (kube.KubeError, BadInput, ValueError) as error:
             log.error("the admission ledger cannot be emptied in this turn: %s", error)
             return {}
@@ -218,7 +227,7 @@ class Loop:
         )
         found = []
         for obj in decided.world.observed.protectedvms:
-            pvm = _lenient(ProtectedVM, obj)
+            pvm = _lenient(ProtectedVM, obj, self._memo)
             if pvm is not None:
                 view, problem = self._belongs(pvm, decided, views, places)
                 vms = places.vms.get(view.pool.metadata.name, {}) if view is not None else {}
@@ -357,9 +366,9 @@ class _Places:
 _ALARMING = {"Lost", "Evicted", "Fenced", "Recovering", "AtRisk", "Failed"}
 
 
-def _lenient(model: type[Model], obj: Json) -> Model | None:
+def _lenient(model: type[Model], obj: Json, memo: Memo | None = None) -> Model | None:
     """The object as a model, or None; what is wrong with it is among the remarks already."""
     try:
-        return membership.parse(model, obj)
+        return membership.parsed(model, obj, memo)
     except BadInput:
         return None

@@ -304,14 +304,16 @@ def _vm_phase(vm: Vm, view: PoolView, now: datetime) -> tuple[PvmPhase, _Said]:
         case Protection.UNPROTECTED:
             return "Unprotected", _Said("Ready", "True", "Unprotected", f"not restarted when its host fails; {where}")
         case Protection.PROTECTED:
-            phase = pool_phase(view, now)
+            pool, phase = view.pool, pool_phase(view, now)
+            wished = f"{pool.spec.host_failures_to_tolerate} host failures"
             if vm.not_agile:
                 return "AtRisk", _Said("Ready", "False", "NotAgile", "it cannot be started elsewhere: " + "; ".join(vm.not_agile[:4]))
             if phase not in {PoolPhase.ARMED, PoolPhase.RECOVERING}:
-                return "AtRisk", _Said("Ready", "False", "PoolNotArmed", f"pool {view.pool.metadata.name} is {phase.value}")
+                return "AtRisk", _Said("Ready", "False", "PoolNotArmed", f"pool {pool.metadata.name} is {phase.value}")
             if view.plan is None or not view.plan.plan_exists:
-                return "AtRisk", _Said("Ready", "False", "NoPlan", _plan_condition(view).message)
-            return "Protected", _Said("Ready", "True", "Protected", f"{where}; {view.plan.lower} host failures are tolerated")
+                return "AtRisk", _Said("Ready", "False", "NoPlan", f"pool {pool.metadata.name} has no plan for {wished}; see its PlanHolds")
+            # NB: no number that another VM can change: every start would write the status of every VM.
+            return "Protected", _Said("Ready", "True", "Protected", f"{where}; pool {pool.metadata.name} has a plan for {wished}")
 
 
 def _restarts(key: str, before: Sequence[Restart], failovers: Iterable[Failover]) -> list[Restart]:

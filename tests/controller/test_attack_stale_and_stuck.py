@@ -13,9 +13,10 @@ from quorate_controller import reconcile
 from quorate_controller.events import Events
 from quorate_controller.failover import actuate
 from quorate_controller.kube import Kube, Refused, Unavailable
-from quorate_controller.observe import Observed, observe
+from quorate_controller.observe import observe
 from quorate_controller.reconcile import Loop
 from quorate_controller.settings import Settings
+from quorate_controller.translate import World
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
 from quorate_core.failover_facts import Action, DeleteAttachment, LiftGate, StartVm, Taint, Untaint
@@ -88,7 +89,7 @@ def test_a_vm_that_kubevirt_cannot_start_now_does_not_keep_the_others_behind_the
 class BrokenLedger:
     """The reaper's delete of a stranded pod is refused by somebody's admission policy, each turn."""
 
-    async def reap(self, observed: Observed, started: float, /) -> Mapping[str, tuple[Reservation, ...]]:
+    async def reap(self, world: World, started: float, /) -> Mapping[str, tuple[Reservation, ...]]:
         raise Refused("admission webhook denied the request")
 
 

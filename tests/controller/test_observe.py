@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from quorate_controller.observe import BadInput, parse_dump
+from quorate_controller.observe import BadInput, Observed, parse_dump, unchanged
 
 from .objects import node, pool, vm
 
@@ -63,3 +63,18 @@ def test_what_is_no_dump_is_refused_in_one_sentence(text: str, message: str) -> 
         parse_dump([("dump", text)])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_object_that_has_not_changed_is_the_very_object_of_the_read_before() -> None:
+    def read(version: str, other: str = "1") -> Observed:
+        old = {"metadata": {"name": "n", "uid": "u1", "resourceVersion": version}}
+        twin = {"metadata": {"name": "n", "namespace": "other", "uid": "u2", "resourceVersion": other}}
+        unversioned = {"metadata": {"name": "dump"}}
+        return Observed(nodes=(old, twin, unversioned), pods=(twin,))
+
+    before, same, later = read("1"), unchanged(read("1"), read("1")), read("2")
+    after = unchanged(before, later)
+    assert [a is b for a, b in zip(after.nodes, before.nodes, strict=True)] == [False, True, False]
+    assert after == later
+    assert after.pods is before.pods
+    assert same == before

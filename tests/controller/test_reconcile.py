@@ -13,10 +13,10 @@ from quorate_api.hahost import HAHost
 from quorate_api.hapool import HAPool
 from quorate_controller import kube
 from quorate_controller.events import Events
-from quorate_controller.observe import Observed
 from quorate_controller.reconcile import Loop
 from quorate_controller.settings import Settings
 from quorate_controller.statuses import Verdict
+from quorate_controller.translate import World
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
 from quorate_core.facts import HostPhase
@@ -29,7 +29,7 @@ QUORATE = "/apis/quorate.dev/v1alpha1"
 
 
 class NoLedger:
-    async def reap(self, observed: Observed, started: float, /) -> Mapping[str, tuple[Reservation, ...]]:
+    async def reap(self, world: World, started: float, /) -> Mapping[str, tuple[Reservation, ...]]:
         return {}
 
 

@@ -1,5 +1,6 @@
 """What objects say about themselves: phases and conditions by table, transition times kept, nothing written when nothing changed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -180,6 +181,23 @@ def test_the_phase_of_a_protected_vm(objects: dict[str, list[Json]], pool_object
 def test_a_protected_vm_names_its_planned_host_and_how_many_could_take_it() -> None:
     status = vm_status(ProtectedVM.model_validate(PROTECTED["protectedvms"][0]), view(**PROTECTED), "", NOW)
     assert (status.host, status.planned_host, status.candidate_hosts, status.memory_bytes) == ("n1", "n2", 1, 1300 * 1024**2)
+
+
+def test_a_start_elsewhere_changes_no_other_vms_status() -> None:
+    """Else every start in a pool of thousands would write thousands of statuses."""
+    before = view(**PROTECTED)
+    assert before.plan is not None
+    for exists, lower in ((True, 1), (False, 0)):
+        seen = [
+            vm_status(
+                ProtectedVM.model_validate(PROTECTED["protectedvms"][0]),
+                replace(before, plan=replace(before.plan, lower=lower, upper=upper, protected_vms=vms, plan_exists=exists)),
+                "",
+                NOW,
+            )
+            for upper, vms in ((1, 1), (3, 2))
+        ]
+        assert seen[0] == seen[1]
 
 
 def test_a_protected_vm_whose_vm_is_missing_says_so() -> None:

@@ -6,6 +6,7 @@ between the two reads and be seen in neither. An entry that is added after the f
 resourceVersion, so that the write at the end conflicts and everything is decided again.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from quorate_controller.kube import Json, Kube
 from quorate_controller.membership import key_of
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed
-from quorate_controller.translate import launched_vm, snapshot_from, world_of
+from quorate_controller.translate import World, launched_vm, snapshot_from
 from quorate_core import ledger
 from quorate_core.facts import Protection
 from quorate_core.ledger import Ledger, Reservation, ReservationKind
@@ -145,12 +146,13 @@ class Reaper:
         self._ledgers = KubeLedgers(api, namespace)
         self._ages: dict[str, ledger.Ages] = {}
 
-    async def reap(self, observed: Observed, monotonic_seconds: float) -> Mapping[str, tuple[Reservation, ...]]:
+    async def reap(self, world: World, monotonic_seconds: float) -> Mapping[str, tuple[Reservation, ...]]:
         """Drop what the cluster shows or what can no longer come; returns what is still reserved, by pool. Frees stranded launcher pods.
 
-        `monotonic_seconds` was read before `observed` was. A ledger that changes meanwhile waits for the next turn. Raises
+        `monotonic_seconds` was read before what is seen was. A ledger that changes meanwhile waits for the next turn. Raises
         `KubeError` where the API server does not answer.
         """
+        observed = world.observed
         for pod in pods.stranded(observed):
             name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
             log.warning("launcher pod %s/%s waits for a host that takes no VMs any more: deleted, KubeVirt makes another", namespace, name)
@@ -158,7 +160,6 @@ class Reaper:
                 await self._api.delete(kube.PODS, name, namespace, uid=pod["metadata"]["uid"])
             except kube.Refused as error:
                 log.warning("launcher pod %s/%s may not be deleted, so its VM waits: %s", namespace, name, error)
-        world = world_of(observed)
         try:
             held = await self._ledgers.read()
         except BadInput as error:
@@ -172,7 +173,8 @@ class Reaper:
             left[pool] = found.ledger.entries
             if pool not in world.membership.nodes:
                 continue
-            reaping = ledger.reap(self._ages.get(pool, ledger.Ages()), found.ledger, snapshot_from(world, pool), monotonic_seconds)
+            seen = await asyncio.to_thread(snapshot_from, world, pool)
+            reaping = ledger.reap(self._ages.get(pool, ledger.Ages()), found.ledger, seen, monotonic_seconds)
             self._ages[pool] = reaping.ages
             if not reaping.gone:
                 continue
