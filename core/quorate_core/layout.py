@@ -5,7 +5,7 @@ stops, moves or is restarted elsewhere: what is left for restarts is that memory
 seldom, and whoever reads it beside the present VMs knows the zones as they are now, in the middle of a recovery too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -22,7 +22,11 @@ class LaidZone:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Zones, and for each protected VM (`namespace/name`) the number of the zone that it restarts in."""
+    """Zones, and for each protected VM (`namespace/name`) the number of the zone that it restarts in.
+
+    With `lists` there are no zones: each VM restarts on the first living host of its list.
+    """
 
     zones: tuple[LaidZone, ...] = ()
     bind: Mapping[str, int] = field(default_factory=dict)
+    lists: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -1,22 +1,23 @@
 """A plan that can be carried elsewhere: memory cut into zones, each VM bound to one, and the number of failures they survive.
 
-A *chain zone* keeps the zone rule with its block sizes; an *any zone* takes a VM wherever it has room. Each zone answers for its own VMs
-with its own memory, so zones never disturb each other. `follow` is the rule that runs when hosts fail; it is the one the numbers are about.
-`verify` checks a certificate without any of this code.
+A *chain zone* keeps the zone rule with its block sizes; an *any zone* takes a VM wherever it has room; in a *lists zone* a VM takes the
+first living host of its list. Each zone answers for its own VMs with its own memory, so zones never disturb each other. `follow` is the
+rule that runs when hosts fail; it is the one the numbers are about. `verify` checks a certificate without any of this code.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quorate_planner.chains import Chain
+from quorate_planner.lists import Listed, Lists
 from quorate_planner.problem import ProblemVm
 from quorate_planner.zone import Placing
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """`memory[host]` bytes kept for the VMs bound to this zone. `chain` None: an any zone.
+    """`memory[host]` bytes kept for the VMs bound to this zone. `chain` None: an any zone, or a lists zone if it is `listed`.
 
     `hugepages`: each block of the chain has so many bytes of hugepages beside its memory, in the same ratio for every block.
     """
@@ -24,30 +25,32 @@ class Zone:
     memory: Mapping[str, int]
     chain: Chain | None
     hugepages: Chain | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The VMs of `bind` survive `failures` further failures, each in its zone."""
+    """The VMs of `bind` survive `failures` further failures, each in its zone. `lists` are for those in lists zones."""
 
     failures: int
     zones: tuple[Zone, ...]
     bind: Mapping[str, int]
+    lists: Lists = field(default_factory=dict)
 
 
 def certificate_json(certificate: Certificate) -> dict[str, Any]:
-    """The form that is written to a file: `{"k", "zones": [{"kind", "D", "z"}], "bind"}`."""
+    """The form that is written to a file: `{"k", "zones": [{"kind", "D", "z"}], "bind", "lists"}`; without lists that one is left out."""
     return {
         "k": certificate.failures,
         "zones": [
-            {"kind": "any", "z": dict(zone.memory)}
+            {"kind": "lists" if zone.listed else "any", "z": dict(zone.memory)}
             if zone.chain is None
             else {"kind": "chain", "D": list(zone.chain), "z": dict(zone.memory)}
             | ({} if zone.hugepages is None else {"H": list(zone.hugepages)})
             for zone in certificate.zones
         ],
         "bind": dict(certificate.bind),
-    }
+    } | ({"lists": {name: list(hosts) for name, hosts in certificate.lists.items()}} if certificate.lists else {})
 
 
 def follow(certificate: Certificate, survivors: Collection[str], vms: Sequence[ProblemVm]) -> tuple[dict[str, str | None], Certificate]:
@@ -59,14 +62,24 @@ def follow(certificate: Certificate, survivors: Collection[str], vms: Sequence[P
     """
     hosts = sorted(survivors)
     gone = {host for zone in certificate.zones for host in zone.memory} - set(survivors)
-    placings = [Placing(zone.chain or (1,), hosts, [zone.memory.get(host, 0) for host in hosts]) for zone in certificate.zones]
+    placings = [_placing(zone, certificate.lists, {host: zone.memory.get(host, 0) for host in hosts}) for zone in certificate.zones]
     targets: dict[str, str | None] = {}
     for vm in vms:
         at = certificate.bind.get(vm.name)
-        size = None if at is None else _size_in(certificate.zones[at], vm)
-        targets[vm.name] = None if at is None or size is None else placings[at].place(size, vm.allowed)
+        targets[vm.name] = None if at is None else _place(certificate.zones[at], placings[at], vm)
     zones = tuple(replace(zone, memory=placing.left()) for zone, placing in zip(certificate.zones, placings, strict=True))
     return targets, replace(certificate, failures=certificate.failures - len(gone), zones=zones)
+
+
+def _placing(zone: Zone, lists: Lists, memory: Mapping[str, int]) -> Placing | Listed:
+    return Listed(lists, memory, {}) if zone.listed else Placing(zone.chain or (1,), tuple(memory), tuple(memory.values()))
+
+
+def _place(zone: Zone, placing: Placing | Listed, vm: ProblemVm) -> str | None:
+    if isinstance(placing, Listed):
+        return placing.place(vm)
+    size = _size_in(zone, vm)
+    return None if size is None else placing.place(size, vm.allowed)
 
 
 def _size_in(zone: Zone, vm: ProblemVm) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quorate_core.layout import Layout
-from quorate_planner import bounds, sharp, tally, zone
+from quorate_planner import bounds, listing, lists, sharp, tally, zone
 from quorate_planner.certificate import Certificate, Zone
 from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.proof import Proof, layout_of
@@ -29,7 +29,7 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """An answer; with YES the proof of it."""
+    """An answer; with YES the proof of it, where zones are the proof and not lists."""
 
     answer: Answer
     proof: Proof | None = None
@@ -48,6 +48,12 @@ def prove(problem: Problem, failures: int, layout: Layout | None = None, budget:
     ceiling = bounds.ceiling(counted)
     if ceiling is not None and ceiling.most < failures:
         return Judgement(Answer.NO)
+    if (
+        layout is not None
+        and layout.lists
+        and lists.certified(problem, listing.completed(problem, layout.lists, failures)) >= failures >= 0
+    ):
+        return Judgement(Answer.YES)
     return sought(problem, failures, budget)
 
 
@@ -57,6 +63,8 @@ def sought(problem: Problem, failures: int, budget: Budget | None) -> Judgement:
         return Judgement(Answer.NOT_PROVEN)
     found = sharp.sharpen(Problem(problem.hosts, problem.vms, failures, problem.pool), budget, enough=failures)
     if found.certificate is not None and found.certificate.failures >= failures:
+        if found.certificate.lists:
+            return Judgement(Answer.YES)
         proof = Proof(problem, layout_of(problem, found.certificate), failures)
         if proof.holds:
             return Judgement(Answer.YES, proof)
@@ -155,6 +163,12 @@ def best_layout(problem: Problem, candidates: Sequence[Layout]) -> Layout | None
         return None
     best, most = None, -1
     for layout in candidates:
+        if layout.lists:
+            better = Layout(lists=listing.completed(problem, layout.lists, problem.wish))
+            certified = lists.certified(problem, better.lists)
+            if certified > most:
+                best, most = layout if better.lists == layout.lists else better, certified
+            continue
         for proof in _variants(Proof(problem, layout, problem.wish)):
             certified = proof.certified()
             if certified > most:

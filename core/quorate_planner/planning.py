@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from quorate_core.facts import Protection, Snapshot, Vm
 from quorate_core.layout import Layout
-from quorate_planner import bounds, change, facts, tally, zone
-from quorate_planner.problem import Problem
+from quorate_planner import bounds, change, facts, listing, lists, tally, zone
+from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.proof import Proof
 from quorate_planner.targets import Placements
 from quorate_planner.witness import Witness, witness_of
@@ -51,7 +51,8 @@ def plan_problem(problem: Problem, layout: Layout | None = None) -> Plan:
     ceiling = bounds.ceiling(counted)
     upper = len(problem.hosts) if ceiling is None else ceiling.most
     proof = None if layout is None or not problem.vms else Proof(problem, layout, 0)
-    kept = -1 if proof is None else proof.certified()
+    listed = -1 if layout is None else lists.certified(problem, layout.lists)
+    kept = max(listed, -1 if proof is None else proof.certified())
     lower = len(problem.hosts) if ceiling is None else kept if kept >= upper else max(kept, _lower(counted, upper))
     wish = problem.wish
     exists = lower >= wish
@@ -66,7 +67,9 @@ def plan_problem(problem: Problem, layout: Layout | None = None) -> Plan:
         plan_exists=exists,
         overcommitted=not exists,
         witness=None if ceiling is None else witness_of(problem, counted, ceiling),
-        placements=Placements(problem, counted, proof if kept >= 0 else None),
+        placements=Placements(
+            problem, counted, proof if kept > listed else None, layout.lists if layout and listed >= max(0, lower) else None
+        ),
         waiting_placed=lower >= 0,
     )
 
@@ -76,7 +79,9 @@ def holds(snapshot: Snapshot, k: int) -> bool:
     problem = facts.problem_of(snapshot)
     if not problem.vms:
         return k <= len(problem.hosts)
-    if snapshot.layout is not None and Proof(problem, snapshot.layout, k).holds:
+    if snapshot.layout is not None and (
+        Proof(problem, snapshot.layout, k).holds or lists.certified(problem, snapshot.layout.lists) >= k >= 0
+    ):
         return True
     return _lower(tally.count(problem), k) >= k
 
@@ -99,7 +104,20 @@ def start_hosts(snapshot: Snapshot, vm: Vm, k: int) -> tuple[str, ...]:
         )
         if (kept and kept.holds) or after.sizes == () or _lower(after, k) >= k:
             fitting.append((size - host.free, host.name))
+    if not fitting and protected and snapshot.layout is not None and snapshot.layout.lists:
+        return _by_lists(problem, planned, snapshot.layout.lists, k)
     return tuple(name for _, name in sorted(fitting))
+
+
+def _by_lists(problem: Problem, vm: ProblemVm, known: lists.Lists, k: int) -> tuple[str, ...]:
+    """The host with most memory left on which lists cover k failures once the VM is started there, if there is one."""
+    for host in sorted(problem.hosts, key=lambda host: (-host.free, host.name)):
+        if host.free >= vm.size and (vm.allowed is None or host.name in vm.allowed):
+            hosts = tuple(h._replace(free=h.free - vm.size) if h is host else h for h in problem.hosts)
+            after = Problem(hosts, (*problem.vms, vm._replace(host=host.name)), k)
+            if lists.certified(after, listing.completed(after, known, k)) >= k:
+                return (host.name,)
+    return ()
 
 
 def _lower(counted: tally.Tally, enough: int) -> int:

@@ -26,7 +26,9 @@ ROUNDING_ALIKE = 0.02
 
 
 def layout_of(problem: Problem, certificate: Certificate) -> Layout:
-    """The certificate in the form that is kept: each zone's memory with its VMs that run there."""
+    """The certificate in the form that is kept: each zone's memory with its VMs that run there, or lists and no zones."""
+    if certificate.lists:
+        return Layout(lists=certificate.lists)
     memory = [dict(zone.memory) for zone in certificate.zones]
     for vm in problem.vms:
         at = certificate.bind.get(vm.name)

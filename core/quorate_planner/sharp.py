@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from quorate_planner import bounds, extras, pack, tally, zone
+from quorate_planner import bounds, extras, listing, pack, tally, zone
 from quorate_planner.certificate import Certificate, Zone, follow
 from quorate_planner.chains import Chain, cover
 from quorate_planner.cut import Cut
@@ -86,11 +86,17 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None) -> S
     proven = plan.lower if plan.waiting_placed else -1
     if plan.exact or (enough is not None and not proven < enough <= plan.upper):
         return Sharp(plan, certificate)
+    limited = any(kind is not None for kind in counted.kinds)
     search = _Search(counted, proven, plan.upper, budget, enough)
+    listed = search.by_lists(problem) if limited else None  # quick where zones are many
     with suppress(ImportError):  # OR-Tools is optional
         search.run()
+    certificate = listed or certificate
     if search.cut is not None:
         certificate = _certificate(problem, counted, search.cut, search.proven)
+    if not limited:
+        certificate = search.by_lists(problem) or certificate
+    if certificate is not None and search.proven > proven:
         plan = replace(plan, lower=search.proven, waiting_placed=True, placements=_placements(problem, certificate))
     if search.ceiling is not None:
         plan = replace(plan, upper=max(0, search.upper), witness=witness_of(problem, counted, search.ceiling))
@@ -111,7 +117,7 @@ def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
             proven = min(failures, rest.certificate.failures)
             if proven > best:
                 bind = {**rest.certificate.bind, **{name: at + len(rest.certificate.zones) for name, at in aside.bind.items()}}
-                best, certificate = proven, Certificate(proven, (*rest.certificate.zones, *aside.zones), bind)
+                best, certificate = proven, Certificate(proven, (*rest.certificate.zones, *aside.zones), bind, rest.certificate.lists)
         if best >= failures:
             low = failures + 1
         else:
@@ -150,6 +156,12 @@ class _Search:
     @property
     def _goal(self) -> int:
         return min(self.upper, self._enough)
+
+    def by_lists(self, problem: Problem) -> Certificate | None:
+        """The certificate of lists for more failures than are proven yet, if there is one."""
+        found = listing.certified_by_lists(problem, self.proven, self._goal, self._budget.left_seconds)
+        self.proven = self.proven if found is None else found.failures
+        return found
 
     def run(self) -> None:
         """Narrow until closed, or enough is proven or refuted, or the time is up."""

@@ -1,8 +1,9 @@
 """Where VMs restart: the zone rule, run on the zones that were proven. What runs at a failure is this, and nothing else.
 
-With a layout whose zones still hold for the VMs that wait, each VM takes a block of its zone; without one, or where it no longer
-holds, the one chain that certifies most now is used. In both a VM for which the rule has no block takes any host with room: that is
-beyond what zones promise, and it is what the bound for any rule that tries every host asks for.
+With a layout whose zones still hold for the VMs that wait, each VM takes a block of its zone; with one of lists that show no less than
+any other rule, the first living host of its list; without either, the one chain that certifies most now is used. With zones or one chain a
+VM for which the rule has no block takes any host with room: that is beyond what zones promise, and it is what the bound for any rule that
+tries every host asks for.
 
 The rule leaves choices open: among the hosts with a block of the right level it takes the one that was planned, else the one with
 the fewest restarts, then the one with the most memory left.
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from quorate_core.facts import Protection, Snapshot, Vm
 from quorate_core.layout import Layout
-from quorate_planner import facts, tally, zone
+from quorate_planner import bounds, facts, lists, tally, zone
 from quorate_planner.certificate import Zone
 from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.proof import Proof
@@ -39,12 +40,17 @@ def targets(problem: Problem, layout: Layout | None, vms: Sequence[ProblemVm], p
     return _placed(_restarts(problem, layout), vms, planned)
 
 
-def _restarts(problem: Problem, layout: Layout | None) -> "Restarts":
-    if layout is not None:
+def _restarts(problem: Problem, layout: Layout | None) -> "Restarts | lists.Listed":
+    counted = tally.count(problem)
+    if layout is not None and layout.lists:
+        moves = lists.Moves(problem, layout.lists)
+        certified = moves.certified()
+        if certified >= max(0, zone.best(counted)[1], bounds.any_fit_floor(counted)):
+            return lists.Listed(layout.lists, dict(zip(moves.names, moves.free, strict=True)), moves.kept(certified))
+    elif layout is not None:
         proof = Proof(problem, layout, 0)
         if proof.certified() >= 0:
             return of_proof(proof)
-    counted = tally.count(problem)
     return _plain(problem, counted)
 
 
@@ -64,7 +70,7 @@ def _plain(problem: Problem, counted: tally.Tally) -> "Restarts":
     return Restarts((Zone(free, chain),), None, free)
 
 
-def _placed(restarts: "Restarts", vms: Sequence[ProblemVm], planned: Mapping[str, str]) -> dict[str, str | None]:
+def _placed(restarts: "Restarts | lists.Listed", vms: Sequence[ProblemVm], planned: Mapping[str, str]) -> dict[str, str | None]:
     return {vm.name: restarts.place(vm, planned.get(vm.name)) for vm in vms}
 
 
@@ -154,10 +160,11 @@ class Placements(Mapping[str, Mapping[str, str]]):
     A VM that has no place then is missing. VMs that wait now are taken as still waiting, and restart after those of the host.
     """
 
-    def __init__(self, problem: Problem, counted: tally.Tally, proof: Proof | None = None) -> None:
+    def __init__(self, problem: Problem, counted: tally.Tally, proof: Proof | None = None, by_list: lists.Lists | None = None) -> None:
         self._problem = problem
         self._counted = counted
         self._proof = proof
+        self._by_list = by_list
         self._lasting = proof is not None and proof.certified() >= 1
         self._vms: dict[str, list[ProblemVm]] = {}
         for vm in problem.vms:
@@ -184,8 +191,10 @@ class Placements(Mapping[str, Mapping[str, str]]):
         found = _placed(self._without(host), ordered, {})
         return {name: target for name, target in found.items() if target is not None}
 
-    def _without(self, host: str) -> Restarts:
+    def _without(self, host: str) -> Restarts | lists.Listed:
         """The rule as it runs once the host has failed: the zones outlast one failure, or what is then left decides."""
+        if self._by_list is not None:
+            return lists.Listed(self._by_list, {h.name: h.free for h in self._problem.hosts if h.name != host}, {})
         if self._proof is not None:
             if self._lasting:
                 return of_proof(self._proof, host)

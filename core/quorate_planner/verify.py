@@ -12,7 +12,9 @@ that wait now. It is true if:
 4. *any zone*: for every VM in it, of size s, with `room` = max(0, memory - s + 1) on the hosts of the zone that VM may use, and `load` =
    bytes on each host of the zone's VMs that may use one of those: the k largest (room + load) <= sum of room - load that waits + s - 1.
 
-5. VMs that need hugepages are in chain zones. Where VMs that share a label must not share a host: their zones have one block size, a
+5. *lists zone*: each of its VMs has a list of hosts, and restarts on the first one that lives. For every set of k hosts: each VM on one of
+   them, and each that waits, finds a living host on its list where it may run, and what so comes to a host is no more than its memory;
+6. VMs that need hugepages are in chain zones. Where VMs that share a label must not share a host: their zones have one block size, a
    host has at most one block in all of these zones together, and none where such a VM runs now.
 
 Why that is enough is proven in `docs/planner.md`.
@@ -20,7 +22,7 @@ Why that is enough is proven in `docs/planner.md`.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 
@@ -67,7 +69,7 @@ def _objections(problem: Mapping[str, Any], certificate: Mapping[str, Any]) -> l
         if name not in vms or name not in bind or not 0 <= _whole(bind[name]) < len(zones):
             found.append(f"VM {name}: unknown, or not bound to a zone")
             continue
-        if zones[bind[name]]["kind"] == "any":
+        if zones[bind[name]]["kind"] != "chain":
             continue
         carriers = {host for host, memory in zones[bind[name]]["z"].items() if memory > 0}
         allowed = vms[name].get("allowed")
@@ -123,16 +125,47 @@ def _objections(problem: Mapping[str, Any], certificate: Mapping[str, Any]) -> l
                 room = {name: max(0, kept[name] - size + 1) if name in hosts else 0 for name in free}
                 rivals = [vm for vm in members if may[vm["name"]] & hosts or may[vm["name"]] == hosts]  # itself, even if it may use none
                 check(rivals, f"zone {at}, VMs of {size} bytes", room, lambda vm: int(vm["size"]), size - 1)
+        elif zone["kind"] == "lists":  # 5.
+            found += _listed(f"zone {at}", members, certificate["lists"], kept, group, k)
         else:
             found.append(f"zone {at}: there is no kind {zone['kind']!r}")
     return found + list(_apart(problem, zones, bind))
 
 
+def _listed(
+    what: str,
+    members: Sequence[Mapping[str, Any]],
+    lists: Mapping[str, Sequence[str]],
+    kept: Mapping[str, int],
+    group: Mapping[str, Any],
+    k: int,
+) -> Iterator[str]:
+    """5. Every set of hosts that may fail, played. Fewer than k failures bring no host more than k do, so they need not be played."""
+    ways = []
+    for vm in members:
+        here, may = vm.get("host"), vm.get("allowed")
+        hosts = [host for host in lists.get(vm["name"], ()) if host in kept and host != here and (may is None or host in may)]
+        ways.append((None if here is None else group[here], hosts, vm))
+    for failed in combinations(sorted(set(group.values())), k):
+        comes = dict.fromkeys(kept, 0)
+        for home, hosts, vm in ways:
+            if home is None or home in failed:
+                target = next((host for host in hosts if group[host] not in failed), None)
+                if target is None:
+                    yield f"{what}: if {', '.join(name for _, name in failed)} fail, VM {vm['name']} has no host left on its list"
+                    return
+                comes[target] += vm["size"]
+        for name, amount in comes.items():
+            if amount > kept[name]:
+                yield f"{what}: if {', '.join(at for _, at in failed)} fail, {amount} bytes come to {name}, {kept[name]} are there"
+                return
+
+
 def _apart(problem: Mapping[str, Any], zones: Sequence[Mapping[str, Any]], bind: Mapping[str, int]) -> Iterator[str]:
-    """5. VMs with hugepages, and VMs that must not share a host."""
+    """6. VMs with hugepages, and VMs that must not share a host."""
     members: dict[str, list[Mapping[str, Any]]] = {}
     for vm in problem["vms"]:
-        if _pages(vm) and zones[bind[vm["name"]]]["kind"] == "any":
+        if _pages(vm) and zones[bind[vm["name"]]]["kind"] != "chain":
             yield f"VM {vm['name']}: needs hugepages, and its zone has none"
         for label in set(vm.get("apart", ())):
             members.setdefault(label, []).append(vm)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate_planner import Budget, Certificate, Problem, Sharp, certificate_json, follow, load, objections, plan_problem, sharpen
+from quorate_planner import Budget, Certificate, Problem, Sharp, certificate_json, follow, listing, load, objections, plan_problem, sharpen
 
 from .oracle import tolerates
 from .pools import problems
 from .test_reference import DATA, NAMES, needs_data
 
-pytest.importorskip("ortools", reason="OR-Tools is not installed: without it the planner gives its first bracket only")
+pytest.importorskip("ortools", reason="OR-Tools is not installed: without it the planner gives its first bracket, or lists")
 
 ENDLESS = Budget(lambda: 0.0, 600.0)
 """A clock that stands still: the answer then depends on the problem alone."""
@@ -179,8 +179,13 @@ def test_without_time_the_first_bracket_is_the_answer() -> None:
     assert sharpen(problem, ENDLESS).plan.lower == 2
 
 
-def test_without_or_tools_the_first_bracket_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_or_tools_the_first_bracket_or_lists_are_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ortools.linear_solver", None)
+    alone = sharpen(load(json.dumps(GAP)), ENDLESS)
+    assert (alone.plan.lower, alone.plan.exact) == (2, True)
+    assert alone.certificate is not None
+    assert alone.certificate.lists
+    monkeypatch.setattr(listing, "FAILURES_MOST", 0)
     assert sharpen(load(json.dumps(GAP)), ENDLESS).plan.lower == 1
 
 
