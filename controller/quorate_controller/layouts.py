@@ -5,10 +5,12 @@ The three are written one by one, so a reader may find half of a change, and peo
 that reason: the planner proves again what it finds. What cannot be a layout at all is no layout.
 """
 
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from quorate_api.hapool import PlanZone
 from quorate_controller.kube import Json
+from quorate_controller.membership import named_vm
 from quorate_controller.memory import dig
 from quorate_controller.observe import Observed
 from quorate_core.layout import LaidZone, Layout
@@ -18,8 +20,12 @@ BLOCKS_MOST = 64
 """What the API's schema takes; a layout beyond that is not stored, so that the plain rule runs."""
 
 
-def stored(observed: Observed) -> dict[str, Layout]:
-    """The layouts by pool. A pool without zones has none."""
+Bindings = Mapping[str, Mapping[str, int]]
+"""By pool and VM, the number of the zone."""
+
+
+def stored(observed: Observed, bound: Bindings | None = None) -> dict[str, Layout]:
+    """The layouts by pool. A pool without zones has none. `bound` is what the ProtectedVMs say, where it is known already."""
     chains = {obj["metadata"]["name"]: _chains(obj) for obj in observed.hapools}
     memory: dict[str, list[dict[str, int]]] = {pool: [{} for _ in found] for pool, found in chains.items() if found}
     for obj in observed.hahosts:
@@ -27,17 +33,22 @@ def stored(observed: Observed) -> dict[str, Layout]:
         for zone, amount in zip(zones, dig(obj, "status").get("zoneBytes") or (), strict=False):
             if isinstance(amount, int) and amount > 0:
                 zone[obj["metadata"]["name"]] = amount
-    bind: dict[str, dict[str, int]] = {pool: {} for pool in memory}
-    for obj in observed.protectedvms:
-        status = dig(obj, "status")
-        at = status.get("zone")
-        if isinstance(at, int) and status.get("pool") in bind:
-            key = f"{obj['metadata'].get('namespace') or 'default'}/{dig(obj, 'spec', 'vmRef').get('name')}"
-            bind[status["pool"]][key] = at
+    bound = bindings(observed.protectedvms) if bound is None else bound
     return {
-        pool: Layout(tuple(LaidZone(chain, zone) for chain, zone in zip(chains[pool] or (), zones, strict=True)), bind[pool])
+        pool: Layout(tuple(LaidZone(chain, zone) for chain, zone in zip(chains[pool] or (), zones, strict=True)), bound.get(pool, {}))
         for pool, zones in memory.items()
     }
+
+
+def bindings(protectedvms: Iterable[Json]) -> dict[str, dict[str, int]]:
+    """The zones that ProtectedVMs say their VMs are bound to."""
+    bound: dict[str, dict[str, int]] = {}
+    for obj in protectedvms:
+        status = dig(obj, "status")
+        at, pool = status.get("zone"), status.get("pool")
+        if isinstance(at, int) and isinstance(pool, str):
+            bound.setdefault(pool, {})[named_vm(obj)] = at
+    return bound
 
 
 def _chains(pool: Json) -> list[tuple[int, ...] | None] | None:

@@ -53,6 +53,11 @@ def key_of(obj: Json) -> str:
     return f"{obj['metadata'].get('namespace') or 'default'}/{obj['metadata']['name']}"
 
 
+def named_vm(protected: Json) -> str:
+    """`namespace/name` of the VM that a ProtectedVM names."""
+    return f"{protected['metadata'].get('namespace') or 'default'}/{dig(protected, 'spec', 'vmRef').get('name')}"
+
+
 def parse_pool(obj: Json) -> HAPool:
     """The pool as a model. Raises `BadInput`, also for what only CEL checks: exactly one storage source, profile or timing."""
     pool = parse(HAPool, obj)

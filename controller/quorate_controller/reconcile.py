@@ -18,6 +18,7 @@ from quorate_api.hapool import HAPool
 from quorate_api.protectedvm import ProtectedVM
 from quorate_controller import inventory, kube, membership, metrics, statuses, translate
 from quorate_controller.events import Events
+from quorate_controller.following import Following
 from quorate_controller.keeping import Keeper
 from quorate_controller.kube import Json, Kube, Resource
 from quorate_controller.membership import Model
@@ -26,9 +27,9 @@ from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed, observe, unchanged
 from quorate_controller.settings import Settings
 from quorate_controller.statuses import PoolView, Verdict
-from quorate_controller.translate import World
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
+from quorate_controller.world import World
 from quorate_core.facts import Snapshot, Vm
 from quorate_core.ledger import Reservation
 from quorate_planner import Plan, plan
@@ -100,7 +101,8 @@ class Loop:
         self._judge = judge
         self._keeper = Keeper(bell.ring)
         self._seen = Observed()
-        self._memo = Memo()
+        self._models = Memo()
+        self._following = Following()
         self._said: dict[str, str] = {}
         self._tick_seconds = settings.tick_seconds
         self.progress_at_seconds = time.monotonic()
@@ -154,10 +156,10 @@ class Loop:
         metrics.publish(decided.snapshots, decided.plans, decided.world.membership.hahosts.values())
 
     def _world(self, observed: Observed) -> World:
-        """What is seen, indexed; what has not changed since the turn before is not read again."""
+        """What is seen, indexed; what has not changed since the turn before is not translated again."""
         self._seen = unchanged(self._seen, observed)
-        self._memo.turn()
-        return translate.world_of(self._seen, memo=self._memo)
+        self._models.turn()
+        return self._following.world(self._seen)
 
     async def _reap(self, world: World, started: float) -> Mapping[str, tuple[Reservation, ...]]:
         """What admission still holds reserved. Without it a turn goes on: a restart may then take memory that a start was promised."""
@@ -227,7 +229,7 @@ class Loop:
         )
         found = []
         for obj in decided.world.observed.protectedvms:
-            pvm = _lenient(ProtectedVM, obj, self._memo)
+            pvm = _lenient(ProtectedVM, obj, self._models)
             if pvm is not None:
                 view, problem = self._belongs(pvm, decided, views, places)
                 vms = places.vms.get(view.pool.metadata.name, {}) if view is not None else {}

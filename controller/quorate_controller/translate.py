@@ -8,109 +8,23 @@ and has no bound pod is in the snapshot without a host: a protected one is then 
 one takes no memory until its pod is bound, or until the admission ledger reserves its place.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from quorate_api.hahost import HAHost
-from quorate_controller import agility, layouts, memory
+from quorate_controller import agility, memory
 from quorate_controller.kube import Json
-from quorate_controller.membership import Membership, Wish, described, key_of, memberships, parse_pool, pool_of, wishes
-from quorate_controller.memo import Memo
-from quorate_controller.memory import KubeVirtConfig, dig, quantity_bytes, vm_memory_bytes
+from quorate_controller.membership import Wish, described, key_of, parse_pool, pool_of
+from quorate_controller.memory import dig, quantity_bytes
 from quorate_controller.observe import BadInput, Observed
+from quorate_controller.world import FINISHED, Grown, World, world_of
 from quorate_core import ledger
 from quorate_core.facts import Host, HostPhase, OvercommitPolicy, Pool, Protection, Snapshot, Vm
-from quorate_core.layout import Layout
-
-__all__ = ["BadInput", "World", "snapshot_of", "vm_memory_bytes", "world_of"]
 
 SCHEDULABLE_LABEL = "kubevirt.io/schedulable"
-_FINISHED = {"Succeeded", "Failed"}
 _GONE = {HostPhase.LOST: "lost", HostPhase.EVICTED: "evicted", HostPhase.EXCLUDED: "excluded", HostPhase.MAINTENANCE: "in maintenance"}
-
-
-@dataclass(frozen=True)
-class World:
-    """The cluster's objects indexed once, for the snapshots of all pools."""
-
-    observed: Observed
-    strict: bool
-    membership: Membership
-    wishes: Mapping[str, Wish]
-    remarks: tuple[str, ...]
-    config: KubeVirtConfig
-    vmis: Mapping[str, Json]
-    launchers: Mapping[str, tuple[Json, ...]]
-    pods_by_node: Mapping[str, tuple[Json, ...]]
-    disks: agility.Disks
-    instancetypes: Mapping[tuple[str, str], Json]
-    layouts: Mapping[str, Layout]
-    memo: Memo | None = None
-
-    def bound_pod(self, key: str) -> Json | None:
-        """The launcher pod that a VM runs in: bound, not finished; during a migration the one its VMI names."""
-        bound = [pod for pod in self.launchers.get(key, ()) if dig(pod, "spec").get("nodeName")]
-        on = dig(self.vmis.get(key), "status").get("nodeName")
-        return min(bound, key=lambda pod: (pod["spec"]["nodeName"] != on, _age(pod)), default=None)
-
-    def pending_pod(self, key: str) -> Json | None:
-        """Its newest launcher pod that has no host yet."""
-        pending = [pod for pod in self.launchers.get(key, ()) if not dig(pod, "spec").get("nodeName")]
-        return max(pending, key=_age, default=None)
-
-
-def world_of(observed: Observed, *, strict: bool = False, memo: Memo | None = None) -> World:
-    """Index the objects. With `strict`, raises `BadInput` for any object of Quorate's own that cannot be read.
-
-    `memo` is for readers whose unchanged objects are the same from time to time; what was read from them before is taken again.
-    """
-    wished, remarks = wishes(observed, strict=strict, memo=memo)
-    launchers: dict[str, list[Json]] = {}
-    by_node: dict[str, list[Json]] = {}
-    for pod in observed.pods:
-        if dig(pod, "status").get("phase") in _FINISHED:
-            continue
-        if host := dig(pod, "spec").get("nodeName"):
-            by_node.setdefault(host, []).append(pod)
-        if vm := launched_vm(pod):
-            launchers.setdefault(vm, []).append(pod)
-    try:
-        config = KubeVirtConfig.of(observed.kubevirts)
-    except BadInput as error:
-        if strict:
-            raise
-        config = KubeVirtConfig()
-        remarks.append(str(error))
-    membership = memberships(observed, memo)
-    return World(
-        observed=observed,
-        strict=strict,
-        membership=membership,
-        wishes=wished,
-        remarks=(*observed.remarks, *membership.problems, *remarks),
-        config=config,
-        vmis={key_of(vmi): vmi for vmi in observed.vmis},
-        launchers={key: tuple(pods) for key, pods in launchers.items()},
-        pods_by_node={name: tuple(pods) for name, pods in by_node.items()},
-        disks=agility.Disks.of(observed.pvcs, observed.pvs),
-        instancetypes={
-            (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
-        },
-        layouts=layouts.stored(observed),
-        memo=memo,
-    )
-
-
-def launched_vm(pod: Json) -> str | None:
-    """`namespace/name` of the VM whose launcher pod this is, or None for any other pod."""
-    metadata = pod["metadata"]
-    if dig(metadata, "labels").get("kubevirt.io") != "virt-launcher":
-        return None
-    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("kind") == "VirtualMachineInstance"), None)
-    name = (owner or {}).get("name") or dig(metadata, "annotations").get("kubevirt.io/domain")
-    name = name or dig(metadata, "labels").get("vm.kubevirt.io/name")
-    return f"{metadata.get('namespace') or 'default'}/{name}" if name else None
 
 
 def snapshot_of(
@@ -180,18 +94,7 @@ def _host(world: World, node: Json, domain_key: str | None, tolerated: frozenset
     hahost = world.membership.hahosts.get(name)
     phase = (hahost.status.phase if hahost is not None else None) or HostPhase.JOINING
     why = "; ".join(_why_no_vms(world, node, hahost, phase, tolerated))
-    used = 0
-    for pod in world.pods_by_node.get(name, ()):
-        try:
-            used += (
-                memory.pod_request_bytes(pod)
-                if world.memo is None
-                else world.memo.of("request", (pod,), partial(memory.pod_request_bytes, pod))
-            )
-        except BadInput as error:
-            if world.strict:
-                raise
-            remarks.append(f"{error}; not counted")
+    used = _used(world, world.pods_by_node.get(name, ()), remarks)
     try:
         allocatable = quantity_bytes(_given(dig(node, "status", "allocatable").get("memory")), f"Node {name}", "status.allocatable.memory")
     except BadInput as error:
@@ -203,6 +106,27 @@ def _host(world: World, node: Json, domain_key: str | None, tolerated: frozenset
     if domain_key and domain is None:
         remarks.append(f"Node {name}: metadata.labels[{domain_key}]: missing; it counts as a failure domain of its own")
     return Host(name, allocatable, used, phase, accepts_vms=not why, why_not=why, domain=domain)
+
+
+def _used(world: World, pods: tuple[Json, ...], remarks: list[str]) -> int:
+    """Bytes that these pods request; what cannot be read is among the remarks."""
+    if world.memo is not None:
+        with contextlib.suppress(BadInput):
+            return world.memo.of("used", (pods,), lambda: sum(_request(world, pod) for pod in pods))
+    used = 0
+    for pod in pods:
+        try:
+            used += _request(world, pod)
+        except BadInput as error:
+            if world.strict:
+                raise
+            remarks.append(f"{error}; not counted")
+    return used
+
+
+def _request(world: World, pod: Json) -> int:
+    request = partial(memory.pod_request_bytes, pod)
+    return request() if world.memo is None else world.memo.of("request", (pod,), request)
 
 
 def _given(value: object) -> object:
@@ -220,8 +144,7 @@ def _why_no_vms(world: World, node: Json, hahost: HAHost | None, phase: HostPhas
     if ready.get("status") != "True":
         why.append(f"not Ready ({ready.get('reason') or 'no Ready condition'})")
     label = dig(node, "metadata", "labels").get(SCHEDULABLE_LABEL)
-    elsewhere = any(SCHEDULABLE_LABEL in dig(n, "metadata", "labels") for n in world.observed.nodes)
-    if label == "false" or (label is None and elsewhere):
+    if label == "false" or (label is None and any(SCHEDULABLE_LABEL in dig(n, "metadata", "labels") for n in world.observed.nodes)):
         why.append(f"KubeVirt cannot run VMs on it (label {SCHEDULABLE_LABEL}={label})")
     permanent = agility.permanent_taints(node)
     why += [f"taint {taint.get('key')}" for taint in permanent if _taint_key(taint) not in tolerated]
@@ -249,14 +172,30 @@ def _taints_that_vms_tolerate(nodes: Sequence[Json], vms: Sequence[tuple[Vm, int
     return frozenset(key for key, taint in taints.items() if any(agility.tolerates(list_, taint) for list_ in tolerations))
 
 
-def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> list[tuple[Vm, int]]:
-    """VMs of the pool, each with the bytes by which it has grown since its launcher pod was made."""
+def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> list[Grown]:
+    """VMs of the pool. What the world knows of them already is taken from there."""
+    translate = _translator(world, pool, nodes)
+    known = world.translated.setdefault(pool, {})
+    found: list[Grown] = []
+    for key, obj in world.vms.items():
+        at = known.get(key)
+        if at is None:
+            said: list[str] = []
+            at = known[key] = translate(obj, said), said
+        remarks += at[1]
+        if at[0] is not None:
+            found.append(at[0])
+    return found
+
+
+def _translator(world: World, pool: str, nodes: Sequence[Json]) -> Callable[[Json, list[str]], Grown | None]:
+    """From a VirtualMachine to the pool's VM; None if it is not of this pool or cannot be counted. Remarks are added to the list."""
     pools = [*world.membership.nodes]
     pool_of_node = {node["metadata"]["name"]: p for p, members in world.membership.nodes.items() for node in members}
     hosts = agility.Hosts(nodes)
     memo, around = world.memo, _around(world, pool, nodes)
-    found: list[tuple[Vm, int]] = []
-    for obj in world.observed.vms:
+
+    def translate(obj: Json, remarks: list[str]) -> Grown | None:
         key = key_of(obj)
         wish = world.wishes.get(key)
         pod = world.bound_pod(key)
@@ -265,23 +204,23 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
         if wish is not None and belongs is None:
             remarks.append(f"{wish.source}: {why}")
         if belongs != pool:
-            continue
+            return None
         if host is not None and host not in hosts.names:
             if wish is not None and wish.spec.protection is not Protection.UNPROTECTED:
                 remarks.append(f"{wish.source}: {key} runs on {host}, which is no host of pool {pool}; it is not planned for")
-            continue
+            return None
         try:
             make = partial(_vm, world, obj, wish, pod, host, hosts)
-            found.append(
-                make() if memo is None else memo.of("vm", (obj, wish, pod, world.pending_pod(key), world.vmis.get(key), *around), make)
-            )
+            return make() if memo is None else memo.of("vm", (obj, wish, pod, world.pending_pod(key), world.vmis.get(key), *around), make)
         except BadInput as error:
             if world.strict:
                 raise
             remarks.append(f"{error}; VM not counted")
         except _UnknownSize as error:
             remarks.append(f"VirtualMachine {key}: {error}; VM not counted")
-    return found
+        return None
+
+    return translate
 
 
 def _around(world: World, pool: str, nodes: Sequence[Json]) -> tuple[object, ...]:
@@ -379,18 +318,14 @@ def should_run(vm: Json, vmi: Json | None) -> bool:
         return True
     if "Stop" in requests:
         return False
-    lives = vmi is not None and phase not in _FINISHED and not vmi["metadata"].get("deletionTimestamp")
+    lives = vmi is not None and phase not in FINISHED and not vmi["metadata"].get("deletionTimestamp")
     match strategy:
         case "RerunOnFailure":
             never_started = vmi is None and status.get("runStrategy") != strategy
             return lives or phase == "Failed" or never_started
         case "Once":
-            return phase not in _FINISHED
+            return phase not in FINISHED
         case "Halted":
             return False
         case _:  # Manual, WaitAsReceiver: an instance is there because somebody started it
             return lives or phase == "Failed"
-
-
-def _age(pod: Json) -> str:
-    return str(pod["metadata"].get("creationTimestamp") or "")

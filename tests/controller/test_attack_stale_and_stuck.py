@@ -16,9 +16,9 @@ from quorate_controller.kube import Kube, Refused, Unavailable
 from quorate_controller.observe import observe
 from quorate_controller.reconcile import Loop
 from quorate_controller.settings import Settings
-from quorate_controller.translate import World
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
+from quorate_controller.world import World
 from quorate_core.failover_facts import Action, DeleteAttachment, LiftGate, StartVm, Taint, Untaint
 from quorate_core.ledger import Reservation
 

@@ -16,9 +16,9 @@ from quorate_controller.events import Events
 from quorate_controller.reconcile import Loop
 from quorate_controller.settings import Settings
 from quorate_controller.statuses import Verdict
-from quorate_controller.translate import World
 from quorate_controller.triggers import Bell
 from quorate_controller.turn import FailoverSummary, Turn
+from quorate_controller.world import World
 from quorate_core.facts import HostPhase
 from quorate_core.ledger import Reservation
 
@@ -63,12 +63,19 @@ def writes(api: ScriptedApi) -> list[tuple[str, str]]:
 
 
 def settled(api: ScriptedApi) -> dict[str, Json]:
-    """What was written, without what differs from run to run; the scripted API lists namespaced objects by their collection only."""
+    """What was written, without what differs from run to run; the scripted API lists namespaced objects by their collection only.
+
+    Zones may differ: they depend on when a search has ended. What they prove is compared, in the pool's status.
+    """
     found = {}
     for path, obj in api.objects.items():
         if path.startswith(QUORATE):
             conditions = [(c["type"], c["status"], c["reason"]) for c in obj.get("status", {}).get("conditions", [])]
-            rest = {key: value for key, value in obj.get("status", {}).items() if key not in {"conditions", "slot"}}
+            rest = {
+                key: value
+                for key, value in obj.get("status", {}).items()
+                if key not in {"conditions", "slot", "zones", "zoneBytes", "zone"}
+            }
             found[path] = {"spec": obj["spec"], "conditions": conditions, "status": rest}
     return found
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from quorate_controller.memory import vm_memory_bytes
 from quorate_controller.observe import BadInput, Observed, parse_dump
-from quorate_controller.translate import snapshot_of, vm_memory_bytes
+from quorate_controller.translate import snapshot_of
 from quorate_core.facts import Host, HostPhase, Pool, Protection, Snapshot, Vm
 from quorate_core.ledger import Reservation, ReservationKind
 

@@ -12,12 +12,13 @@ from quorate_api.protectedvm import ProtectedVM, ProtectedVMSpec, VmReference
 from quorate_controller.admission import decisions, requests
 from quorate_controller.admission.decisions import Allow, Asked, Verdict
 from quorate_controller.admission.requests import Request
+from quorate_controller.following import Following
 from quorate_controller.kube import Json
 from quorate_controller.membership import Wish, described, key_of, memberships, parse, parse_pool, pool_of, wishes
-from quorate_controller.memo import Memo
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput, Observed
-from quorate_controller.translate import snapshot_from, world_of
+from quorate_controller.translate import snapshot_from
+from quorate_controller.world import world_of
 from quorate_core.facts import Protection, Snapshot, Vm
 
 _RESTARTED = frozenset({"Running", "Skipped"})
@@ -37,11 +38,10 @@ Assessment = Verdict | Questions
 class Scene:
     """The cluster as read once, ready for any number of requests. `snapshots` hold no reservations."""
 
-    def __init__(self, observed: Observed, memo: Memo | None = None) -> None:
+    def __init__(self, observed: Observed, following: Following | None = None) -> None:
         self._observed = observed
-        self._world = world_of(observed, memo=memo)
+        self._world = world_of(observed) if following is None else following.world(observed)
         self.snapshots: Mapping[str, Snapshot] = {pool: snapshot_from(self._world, pool) for pool in sorted(self._world.membership.nodes)}
-        self._vms = {key_of(vm): vm for vm in observed.vms}
         self._recovering = recovering(observed.failovers)
 
     def assess(self, request: Request) -> Assessment:
@@ -101,10 +101,10 @@ class Scene:
         key = f"{request.namespace}/{spec.vm_ref.name}"
         if spec.pool is not None and spec.pool not in self.snapshots:
             raise BadInput(described(obj), "spec.pool", f"there is no HAPool {spec.pool}")
-        vm = self._vms.get(key)
+        vm = self._world.vms.get(key)
         if vm is None:
             return Allow((f"Quorate: {described(obj)}: spec.vmRef.name: there is no VirtualMachine {key} yet",))
-        others = [o for o in self._naming(key) if o["metadata"]["name"] != request.name]
+        others = [o for o in self._world.named.get(key, ()) if o["metadata"]["name"] != request.name]
         warnings = tuple(f"Quorate: {described(obj)}: spec.vmRef.name: {described(o)} names {key} too; the stronger counts" for o in others)
         if spec.protection is not Protection.PROTECTED:
             return Allow(warnings)
@@ -142,19 +142,10 @@ class Scene:
         change = decisions.Maintain(request.name, may_lower=host.spec.maintenance_policy == "LowerTolerance")
         return Questions(((host.spec.pool, (_asked(request, change),)),))
 
-    def _naming(self, key: str) -> tuple[Json, ...]:
-        """ProtectedVMs that name this VM."""
-        namespace, _, name = key.partition("/")
-        return tuple(
-            obj
-            for obj in self._observed.protectedvms
-            if obj["metadata"].get("namespace") == namespace and dig(obj, "spec", "vmRef").get("name") == name
-        )
-
     def _wish(self, vm: Json) -> Wish | None:
         """What is wished for a VM of a request: by its ProtectedVM, else by the label that it will have."""
         key = key_of(vm)
-        found, _ = wishes(Observed(vms=(vm,), protectedvms=self._naming(key)), strict=False)
+        found, _ = wishes(Observed(vms=(vm,), protectedvms=self._world.named.get(key, ())), strict=False)
         if key not in found:
             found, _ = wishes(Observed(vms=(vm,)), strict=True)
         return found.get(key)
@@ -181,7 +172,8 @@ class Scene:
         )
         own = Wish(key, spec.model_copy(update={"pool": pool}), wish.source if wish is not None else described(vm))
         # NB: only this VM is wanted, so only it is translated: a burst of requests must not read every pod again for each.
-        alone = replace(self._world, observed=replace(self._observed, vms=(vm,)), wishes={key: own}, pods_by_node={}, remarks=(), memo=None)
+        seen = replace(self._observed, vms=(vm,))
+        alone = replace(self._world, observed=seen, vms={key: vm}, wishes={key: own}, pods_by_node={}, remarks=(), memo=None, translated={})
         snapshot = snapshot_from(alone, pool)
         found = snapshot.vm(key)
         if found is not None:

@@ -19,8 +19,8 @@ from quorate_controller import observe as reading
 from quorate_controller.admission import requests
 from quorate_controller.admission.assess import Scene
 from quorate_controller.admission.requests import Request
+from quorate_controller.following import Following
 from quorate_controller.kube import Json, Kube, Resource
-from quorate_controller.memo import Memo
 from quorate_controller.observe import Observed
 from quorate_core.ledger import Ledger
 
@@ -49,7 +49,7 @@ class Mirror:
     def __init__(self, api: Kube) -> None:
         self._api = api
         self._kinds = {r: _Kind() for r in reading.kinds()}
-        self._memo = Memo()
+        self._following = Following()
         self._listing = asyncio.Lock()
         self._scene: tuple[Observed, Scene] | None = None
 
@@ -70,8 +70,7 @@ class Mirror:
             await asyncio.sleep(0.01)
         observed = self._observed()
         if self._scene is None or self._scene[0] != observed:
-            self._memo.turn()
-            self._scene = observed, await asyncio.to_thread(Scene, observed, self._memo)
+            self._scene = observed, await asyncio.to_thread(Scene, observed, self._following)
         return self._scene[1]
 
     def _reached(self, demands: Iterable[Mapping[str, int]]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from quorate_controller.kube import Json
 from quorate_controller.memory import dig
 from quorate_controller.observe import Observed
-from quorate_controller.translate import launched_vm
+from quorate_controller.world import launched_vm
 from quorate_core.ledger import Ledger, Reservation, ReservationKind
 
 RESERVED_HOST = "quorate.dev/reserved-host"

@@ -16,10 +16,10 @@ from typing import Protocol
 from quorate_controller import kube
 from quorate_controller.admission import pods
 from quorate_controller.kube import Json, Kube
-from quorate_controller.membership import key_of
-from quorate_controller.memory import dig
+from quorate_controller.membership import key_of, named_vm
 from quorate_controller.observe import BadInput, Observed
-from quorate_controller.translate import World, launched_vm, snapshot_from
+from quorate_controller.translate import snapshot_from
+from quorate_controller.world import World, launched_vm
 from quorate_core import ledger
 from quorate_core.facts import Protection
 from quorate_core.ledger import Ledger, Reservation, ReservationKind
@@ -207,7 +207,7 @@ def _versions(observed: Observed, gone: Iterable[Reservation]) -> Mapping[str, i
     for obj in (*observed.vms, *observed.vmis):
         note(obj, key_of(obj))
     for obj in observed.protectedvms:
-        note(obj, f"{obj['metadata'].get('namespace') or 'default'}/{dig(obj, 'spec', 'vmRef').get('name')}")
+        note(obj, named_vm(obj))
     for obj in (*observed.hapools, *observed.hahosts, *observed.nodes):
         note(obj, obj["metadata"]["name"])
     return shown

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from quorate_api.failover import PlannedRestart
 from quorate_api.hahost import HAHost
 from quorate_api.hapool import HAPool, PoolPhase
-from quorate_controller import kube, statuses, translate
+from quorate_controller import kube, statuses
 from quorate_controller.failover import certificates, nodes
 from quorate_controller.kube import Json
 from quorate_controller.membership import key_of, parse
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput
 from quorate_controller.turn import Turn
+from quorate_controller.world import launched_vm
 from quorate_core.facts import Protection, Snapshot, Vm
 from quorate_core.failover import restart_order
 from quorate_core.failover_facts import Restart
@@ -132,7 +133,7 @@ def planned_restarts(turn: Turn, pool: str, host: str) -> list[PlannedRestart]:
     runs_on = {key_of(vmi): dig(vmi, "status").get("nodeName") for vmi in turn.observed.vmis}
     found: dict[str, PlannedRestart] = {}
     for pod in turn.observed.pods:
-        key = translate.launched_vm(pod)
+        key = launched_vm(pod)
         here = dig(pod, "spec").get("nodeName") == host and dig(pod, "status").get("phase") not in ("Succeeded", "Failed")
         if key is None or not here or key not in vms:
             continue

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from quorate_api.hahost import HAHost
-from quorate_controller import kube, translate
+from quorate_controller import kube
 from quorate_controller.failover import gates, nodes
 from quorate_controller.failover.certificates import standing
 from quorate_controller.kube import Json
@@ -13,6 +13,7 @@ from quorate_controller.membership import key_of, parse
 from quorate_controller.memory import dig
 from quorate_controller.observe import BadInput
 from quorate_controller.turn import Turn
+from quorate_controller.world import launched_vm
 from quorate_core.facts import Snapshot
 from quorate_core.failover_facts import Attachment, DeadHost, Failover, LauncherPod, Observation, Stage, VmState
 
@@ -47,7 +48,7 @@ def launchers(turn: Turn) -> list[LauncherPod]:
     """Every launcher pod of the cluster."""
     found = []
     for obj in turn.observed.pods:
-        vm = translate.launched_vm(obj)
+        vm = launched_vm(obj)
         if vm is not None:
             found.append(launcher(obj, vm))
     return found
