@@ -18,6 +18,8 @@ SEARCH_SECONDS = 1.5
 """What all searches of one batch may take together; the answer has to be there after `server.VALIDATE_SECONDS`."""
 HOSTS_TRIED = 8
 """Hosts that the kept proof is asked about before the slower steps."""
+BOUND_ANEW_MOST = 100
+"""Where the layout has more VMs in other zones, all is proven from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,12 @@ class Proofs:
         """The proof for exactly this snapshot; None where no layout shows anything."""
         pool = snapshot.pool.name
         known = self._known.get(pool)
-        if known is not None and (snapshot.layout is None or snapshot.layout == known.layout):
+        if known is not None and (snapshot.layout is None or _alike(snapshot.layout, known.layout)):
             proof = _brought(known, snapshot)
             if proof is not None and (snapshot.layout is not None or proof.asking(k).holds):
-                self._known[pool] = _Known(snapshot, known.layout, proof)
+                kept = snapshot.layout or known.layout
+                proof = _bound_anew(proof, known.layout, kept)
+                self._known[pool] = _Known(snapshot, kept, proof)
                 return proof.asking(k)
         problem = planner.problem_of(snapshot)
         layout = snapshot.layout or planner.best_layout(problem, ())
@@ -112,6 +116,24 @@ def _brought(known: _Known, snapshot: Snapshot) -> Proof | None:
         a.name: a.free_bytes for b, a in zip(before.hosts, after.hosts, strict=True) if b is not a and b.free_bytes != a.free_bytes
     }
     return known.proof.changed(vms, free) if vms or free else known.proof
+
+
+def _alike(one: Layout, other: Layout) -> bool:
+    """Whether they differ in nothing but the zones of a few VMs: the leader writes those down after each start."""
+    if one.bind == other.bind:
+        return one == other
+    return replace(one, bind={}) == replace(other, bind={}) and len(one.bind.items() ^ other.bind.items()) <= BOUND_ANEW_MOST
+
+
+def _bound_anew(proof: Proof, before: Layout, after: Layout) -> Proof:
+    """The proof with those VMs in other zones that the layout has in other zones."""
+    if before.bind is after.bind or before.bind == after.bind:
+        return proof
+    for key, zone in sorted(after.bind.items() - before.bind.items()):
+        vm = proof.vms.get(key)
+        if vm is not None and proof.bind.get(key) != zone and 0 <= zone < len(proof.chains):
+            proof = proof.changed({key: None}, {}).changed({key: vm}, {}, prefer=zone)
+    return proof
 
 
 def _started(proof: Proof, vm: ProblemVm, host: str, *, protected: bool) -> Proof | None:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import quorate_planner as planner
 from quorate_controller.admission.proofs import Proofs
-from quorate_core.facts import Host, Protection, Snapshot, Vm
+from quorate_core.facts import Host, Pool, Protection, Snapshot, Vm
+from quorate_core.layout import LaidZone, Layout
+from quorate_planner import Proof
 from tests.planner.oracle import tolerates
 from tests.planner.pools import problems, snapshot_of
 
@@ -35,6 +37,24 @@ def changed(snapshot: Snapshot, dice: Random, number: int) -> Snapshot:
         case _:
             hosts[at] = replace(hosts[at], used_bytes=dice.randint(0, hosts[at].allocatable_bytes))
     return replace(snapshot, vms=tuple(vms), hosts=tuple(hosts))
+
+
+def test_a_vm_that_the_leader_puts_into_another_zone_is_counted_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tuple(Host(f"h{n}", 100, 10) for n in range(4))
+    vms = tuple(Vm(f"ns/v{n}", 10, f"h{n}", Protection.PROTECTED) for n in range(4))
+    zones = (LaidZone((10,), {f"h{n}": 40 for n in range(4)}), LaidZone((5, 10), {f"h{n}": 40 for n in range(4)}))
+    before = Snapshot(Pool("a", 1), hosts, vms, layout=Layout(zones, {vm.key: 0 for vm in vms}))
+    after = replace(before, layout=Layout(zones, {**{vm.key: 0 for vm in vms}, "ns/v2": 1}))
+    proofs = Proofs(search_seconds=0)
+    made: list[Proof] = []
+    monkeypatch.setattr("quorate_controller.admission.proofs.Proof", lambda *a: made.append(Proof(*a)) or made[-1])
+    first, second = proofs._proof(before, 1), proofs._proof(after, 1)
+    assert first is not None
+    assert second is not None
+    assert (first.bind["ns/v2"], second.bind["ns/v2"]) == (0, 1)
+    assert len(made) == 1, "not proven from the start"
+    fresh = Proof(planner.problem_of(after), after.layout or Layout((), {}), 1)
+    assert (second.bind, second.margins, second.net, second.holds) == (fresh.bind, fresh.margins, fresh.net, True)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.generate])
