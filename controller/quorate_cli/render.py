@@ -11,10 +11,9 @@ from rich.table import Table
 
 from quorate_core.facts import Protection, Snapshot
 from quorate_planner import Plan
-from quorate_planner.advise import Advice, amount, sentences, why_not_higher
+from quorate_planner.advise import Advice, sentences, why_not_higher
+from quorate_planner.amounts import GIB, amount
 from quorate_planner.fitting import Fitting
-
-GIB = 1 << 30
 
 
 class Output(StrEnum):

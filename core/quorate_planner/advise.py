@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from quorate_planner import bounds, tally
+from quorate_planner.amounts import amount
 from quorate_planner.planning import Plan, plan_problem
 from quorate_planner.problem import Problem, ProblemHost, ProblemVm
 from quorate_planner.sharp import Budget, sharpen
-
-GIB = 1 << 30
 
 QUICK_SHARE = 0.6
 """The part of the time that goes into looking at all candidates; the rest is for proving the most hopeful of them."""
@@ -318,11 +317,6 @@ def _words(kind: str, looked: Looked) -> str:
             assert_never(option.step)
     how = f"the best of all {looked.candidates}" if looked.complete else f"{looked.looked_at} of {looked.candidates} looked at in the time"
     return f"{what}: then at most {number} tolerated, {'a plan exists' if option.plan_exists else 'still no plan'} ({how})"
-
-
-def amount(size_bytes: int) -> str:
-    """Memory for people: GiB, or bytes where that would be nothing."""
-    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB // 10 else f"{size_bytes} bytes"
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import gcd
 
+from quorate_planner.amounts import amount, both
 from quorate_planner.tally import Counts, Kind, Tally
 
 SIZES_LOOKED_AT = 32
@@ -88,7 +89,7 @@ def _single_vms(tally: Tally, kinds: Iterable[Kind]) -> Iterator[Ceiling]:
             losing = {tally.group[i] for i in rooms} | ({tally.group[home]} if home is not None else set())
             others = ", ".join(tally.names[i] for i in rooms[:5]) + (" and others" if len(rooms) > 5 else "")
             have = f"only {others} {'has' if len(rooms) == 1 else 'have'} room for it" if rooms else "no other host has room for it"
-            where = f"a VM of {size} bytes on {tally.names[home]}" if home is not None else f"a waiting VM of {size} bytes"
+            where = f"a VM of {amount(size)} on {tally.names[home]}" if home is not None else f"a waiting VM of {amount(size)}"
             yield Ceiling(len(losing) - 1, tuple(sorted(losing)), f"{where}: {have}")
 
 
@@ -107,10 +108,11 @@ def _counted(tally: Tally, kind: Kind, inside: Iterable[Kind], parts: int, size:
                 load[i] += sum(number * (s * parts // size) for s, number in counts.items())
         waiting += sum(number * (s * parts // size) for s, number in tally.off.get(each, {}).items())
     if size == 1:
-        unit = "bytes"
-    else:
-        unit = f"slots of {size} bytes" if parts == 1 else f"slots of {-(-size // parts)} bytes"
-    return _measured(tally, room, load, waiting, lambda need, left: f"{need} {unit} would need a place and {left} would be left")
+        return _measured(
+            tally, room, load, waiting, lambda need, left: "{} would need a place and {} would be left".format(*both(need, left))
+        )
+    slots = f"slots of {amount(-(-size // parts))}"
+    return _measured(tally, room, load, waiting, lambda need, left: f"{need} {slots} would need a place and {left} would be left")
 
 
 def _measured(tally: Tally, room: Sequence[int], load: Sequence[int], waiting: int, words: Callable[[int, int], str]) -> Ceiling:
@@ -164,7 +166,8 @@ def _fillable(tally: Tally, kind: Kind, inside: Iterable[Kind]) -> Iterator[Ceil
 
 
 def _fillable_words(need: int, left: int, size: int) -> str:
-    return f"VMs of {size} bytes or more would need places for {need} bytes and could fill {left} of what is left"
+    needed, found = both(need, left)
+    return f"VMs of {amount(size)} or more would need places for {needed} and could fill {found} of what is left"
 
 
 def volume_ceiling(tally: Tally) -> int:

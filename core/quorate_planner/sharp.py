@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from quorate_planner import bounds, extras, listing, pack, tally, zone
+from quorate_planner import bounds, extras, game, listing, pack, tally, zone
 from quorate_planner.certificate import Certificate, Zone, follow
 from quorate_planner.chains import Chain, cover
 from quorate_planner.cut import Cut
@@ -100,6 +100,10 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None) -> S
         plan = replace(plan, lower=search.proven, waiting_placed=True, placements=_placements(problem, certificate))
     if search.ceiling is not None:
         plan = replace(plan, upper=max(0, search.upper), witness=witness_of(problem, counted, search.ceiling))
+    played = game.lowered(problem, search.proven, search.upper, budget.left_seconds)
+    if played is not None:
+        search.upper = played.most
+        plan = replace(plan, upper=max(0, played.most), witness=played.witness)
     exists = plan.waiting_placed and plan.lower >= plan.host_failures_to_tolerate
     return Sharp(replace(plan, exact=search.proven == search.upper, plan_exists=exists, overcommitted=not exists), certificate)
 

@@ -12,7 +12,8 @@ UNPLACEABLE_NAMED = 16
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Hosts whose failure, all at once, leaves VMs without a place. No hosts: VMs that wait now have none as it is.
+    """Hosts whose failure leaves VMs without a place: all at once, or in that order where `reason` says so. No hosts: VMs that wait now
+    have none as it is.
 
     `unplaceable` are the VMs left over when the others are placed; another choice may leave others, but never none.
     """

@@ -71,7 +71,7 @@ def test_what_if_says_how_many_vms_of_the_size_fit(tmp_path: Path) -> None:
     ]
     all_of_them = quorate("what-if", "-f", path, *["--add-vm", "4Gi"] * 14)
     assert all_of_them.returncode == 0, all_of_them.stdout
-    assert "of 4.0 GiB 14 fit with a plan for 1 failure; asked for 14" in all_of_them.stdout
+    assert "of 4.00 GiB 14 fit with a plan for 1 failure; asked for 14" in all_of_them.stdout
     assert quorate("what-if", "-f", path, *["--add-vm", "4Gi"] * 15).returncode == 1
     one_host_less = quorate("what-if", "-f", path, "--without-host", "h3", "--add-vm", "4Gi", "-o", "json")
     assert json.loads(one_host_less.stdout)["fits"][0]["fit"]["lower"] == 6
@@ -183,7 +183,7 @@ def test_odd_pools_from_manifests_are_answered_in_words(tmp_path: Path) -> None:
     too_large = quorate("what-if", "-f", path, "--add-vm", "64Gi")
     assert too_large.returncode == 1
     assert "no other host has room for it" in too_large.stdout
-    assert "of 64.0 GiB 0 fit" in too_large.stdout
+    assert "of 64.00 GiB 0 fit" in too_large.stdout
     too_many = quorate("plan", "-f", path, "--failures", "9")
     assert "the pool has only 3 hosts" in too_many.stdout
     objects = cluster()

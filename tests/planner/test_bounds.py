@@ -39,7 +39,7 @@ def test_memory_that_no_sum_of_vms_fills_does_not_count_as_room() -> None:
     found = ceiling(count_up(problem))
     assert found is not None
     assert found.most == 0
-    assert found.why == "VMs of 5 bytes or more would need places for 42 bytes and could fill 40 of what is left"
+    assert found.why == "VMs of 5 bytes or more would need places for 42 bytes and could fill 40 bytes of what is left"
     assert not tolerates(problem, 1)
 
 
