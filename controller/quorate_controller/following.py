@@ -35,7 +35,7 @@ class Following:
         self._named: dict[str, tuple[Json, ...]] = {}
         self._wishes: dict[str, Wish] = {}
         self._wish_remarks: dict[str, list[str]] = {}
-        self._bound: dict[str, dict[str, int]] = {}
+        self._bound: dict[str, dict[str, layouts.Binding]] = {}
         self._translated: Translated = {}
 
     def world(self, observed: Observed) -> World:
@@ -158,7 +158,7 @@ def _name(obj: Json) -> Name:
 
 def _binding(protected: Json) -> tuple[object, ...]:
     status = dig(protected, "status")
-    return named_vm(protected), status.get("pool"), status.get("zone")
+    return named_vm(protected), status.get("pool"), status.get("zone"), status.get("restartHosts")
 
 
 def _put(table: dict[str, Json], old: Json | None, new: Json | None) -> None:

@@ -1,5 +1,5 @@
-"""The layout of a pool's memory as its objects hold it: zones in HAPool.status, amounts in HAHost.status, the zone of each VM in
-ProtectedVM.status. Both directions, pure.
+"""The layout of a pool's memory as its objects hold it: zones in HAPool.status, amounts in HAHost.status, the zone or the list of hosts of
+each VM in ProtectedVM.status. Both directions, pure.
 
 The three are written one by one, so a reader may find half of a change, and people may edit a status. Nothing here is believed for
 that reason: the planner proves again what it finds. What cannot be a layout at all is no layout.
@@ -17,11 +17,14 @@ from quorate_core.layout import LaidZone, Layout
 
 ZONES_MOST = 64
 BLOCKS_MOST = 64
+LIST_MOST = 8
 """What the API's schema takes; a layout beyond that is not stored, so that the plain rule runs."""
 
 
-Bindings = Mapping[str, Mapping[str, int]]
-"""By pool and VM, the number of the zone."""
+Binding = int | tuple[str, ...]
+"""The number of a zone, or a list of hosts."""
+Bindings = Mapping[str, Mapping[str, Binding]]
+"""By pool and VM."""
 
 
 def stored(observed: Observed, bound: Bindings | None = None) -> dict[str, Layout]:
@@ -34,19 +37,31 @@ def stored(observed: Observed, bound: Bindings | None = None) -> dict[str, Layou
             if isinstance(amount, int) and amount > 0:
                 zone[obj["metadata"]["name"]] = amount
     bound = bindings(observed.protectedvms) if bound is None else bound
-    return {
-        pool: Layout(tuple(LaidZone(chain, zone) for chain, zone in zip(chains[pool] or (), zones, strict=True)), bound.get(pool, {}))
+    layouts = {
+        pool: Layout(
+            tuple(LaidZone(chain, zone) for chain, zone in zip(chains[pool] or (), zones, strict=True)),
+            {vm: at for vm, at in bound.get(pool, {}).items() if isinstance(at, int)},
+        )
         for pool, zones in memory.items()
     }
+    for obj in observed.hapools:
+        pool = obj["metadata"]["name"]
+        if [dig(zone).get("kind") for zone in dig(obj, "status").get("zones") or ()] == ["lists"]:
+            layouts[pool] = Layout(lists={vm: hosts for vm, hosts in bound.get(pool, {}).items() if isinstance(hosts, tuple)})
+    return layouts
 
 
-def bindings(protectedvms: Iterable[Json]) -> dict[str, dict[str, int]]:
-    """The zones that ProtectedVMs say their VMs are bound to."""
-    bound: dict[str, dict[str, int]] = {}
+def bindings(protectedvms: Iterable[Json]) -> dict[str, dict[str, Binding]]:
+    """The zones that ProtectedVMs say their VMs are bound to, or the hosts where they say that those restart."""
+    bound: dict[str, dict[str, Binding]] = {}
     for obj in protectedvms:
         status = dig(obj, "status")
-        at, pool = status.get("zone"), status.get("pool")
-        if isinstance(at, int) and isinstance(pool, str):
+        at, hosts, pool = status.get("zone"), status.get("restartHosts") or (), status.get("pool")
+        if not isinstance(pool, str):
+            continue
+        if hosts and isinstance(hosts, list) and all(isinstance(host, str) for host in hosts):
+            bound.setdefault(pool, {})[named_vm(obj)] = tuple(hosts)
+        elif isinstance(at, int):
             bound.setdefault(pool, {})[named_vm(obj)] = at
     return bound
 
@@ -69,6 +84,8 @@ def zones_of(layout: Layout | None) -> list[PlanZone]:
     """The zones for HAPool.status; none where there is no layout or one too large to store."""
     if layout is None or not storable(layout):
         return []
+    if layout.lists:
+        return [PlanZone(kind="lists")]
     return [PlanZone(kind="any") if zone.chain is None else PlanZone(kind="chain", blocks=list(zone.chain)) for zone in layout.zones]
 
 
@@ -84,6 +101,13 @@ def zone_of(layout: Layout | None, vm: str) -> int | None:
     return layout.bind.get(vm) if layout is not None and storable(layout) else None
 
 
+def restart_hosts_of(layout: Layout | None, vm: str) -> list[str]:
+    """The list of hosts for ProtectedVM.status."""
+    return list(layout.lists.get(vm, ())) if layout is not None and storable(layout) else []
+
+
 def storable(layout: Layout) -> bool:
     """Whether the API's schema takes it."""
+    if any(len(hosts) > LIST_MOST for hosts in layout.lists.values()):
+        return False
     return len(layout.zones) <= ZONES_MOST and all(len(zone.chain or ()) <= BLOCKS_MOST for zone in layout.zones)

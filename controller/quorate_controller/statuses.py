@@ -162,6 +162,7 @@ def vm_status(
         candidate_hosts=len(others if vm.allowed is None else others & vm.allowed),
         planned_host=planned,
         zone=layouts.zone_of(snapshot.layout, key),
+        restart_hosts=layouts.restart_hosts_of(snapshot.layout, key),
         restarts=_restarts(key, pvm.status.restarts, view.failovers),
         conditions=_conditions((ready,), pvm.status.conditions, pvm.metadata.generation, now),
     )

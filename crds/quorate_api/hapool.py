@@ -195,14 +195,14 @@ class PlanZone(ApiModel):
     """A part of the pool's memory that is set aside for restarts, under one rule."""
 
     kind: Annotated[
-        Literal["chain", "any"],
+        Literal["chain", "any", "lists"],
         Field(
-            description="chain: memory is handed out in blocks, a VM takes the smallest free one that holds it. any: a VM takes any host with room."
+            description="chain: memory is handed out in blocks, a VM takes the smallest free one that holds it. any: a VM takes any host with room. lists: a VM takes the first living host of its ProtectedVM.status.restartHosts; the pool then has no other zone."
         ),
     ]
     blocks: Annotated[
         list[Annotated[int, Field(ge=1)]],
-        Field(max_length=64, description="Block sizes in bytes, rising, each a divisor of the next. Empty for kind any."),
+        Field(max_length=64, description="Block sizes in bytes, rising, each a divisor of the next. Empty for kinds any and lists."),
     ] = Field(default_factory=list)
 
 

@@ -84,6 +84,10 @@ class ProtectedVMStatus(ApiModel):
     zone: Annotated[int | None, Field(ge=0, le=63, description="The zone of HAPool.status.zones in which it restarts, counted from 0.")] = (
         None
     )
+    restart_hosts: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=253)]],
+        Field(max_length=8, description="Hosts where it restarts, on the first that lives, if its zone is of the kind lists."),
+    ] = Field(default_factory=list)
     restarts: Annotated[list[Restart], Field(max_length=10, description="The latest restarts, at most 10.")] = Field(default_factory=list)
     conditions: Conditions = Field(default_factory=list)
 

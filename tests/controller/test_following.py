@@ -53,6 +53,8 @@ def a_change(dice: Random) -> tuple[Json, bool]:
             lambda: pod(f"other-{name}", host, dice.choice(["1Gi", "2Gi"])),
             lambda: protected_vm(name, dice.choice(NAMES), dice.choice(["Protected", "Unprotected", "Wrong"])),
             lambda: {**protected_vm(f"{name}-more", name), "status": {"pool": "a", "zone": dice.randrange(2)}},
+            lambda: {**protected_vm(f"{name}-more", name), "status": {"pool": "a", "restartHosts": dice.sample(HOSTS, 2)}},
+            lambda: {**pool(), "status": {"zones": [{"kind": dice.choice(["any", "lists"])}]}},
             lambda: hahost(host, phase=dice.choice(["Live", "Fenced", "Lost"])),
             lambda: node(host, dice.choice(["32Gi", "16Gi"]), labels=dice.choice([{}, {"rack": "r1"}])),
             lambda: pool(tolerate=dice.randrange(3)),
