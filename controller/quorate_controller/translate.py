@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from quorate_api.hahost import HAHost
-from quorate_controller import agility, memory
+from quorate_controller import agility, apart, memory
 from quorate_controller.kube import Json
 from quorate_controller.membership import Wish, described, key_of, parse_pool, pool_of
 from quorate_controller.memory import dig, quantity_bytes
@@ -173,7 +173,7 @@ def _taints_that_vms_tolerate(nodes: Sequence[Json], vms: Sequence[tuple[Vm, int
 
 
 def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> list[Grown]:
-    """VMs of the pool. What the world knows of them already is taken from there."""
+    """VMs of the pool. What the world knows of them already is taken from there, except what depends on other VMs and pods."""
     translate = _translator(world, pool, nodes)
     known = world.translated.setdefault(pool, {})
     found: list[Grown] = []
@@ -184,7 +184,8 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
             at = known[key] = translate(obj, said), said
         remarks += at[1]
         if at[0] is not None:
-            found.append(at[0])
+            vm, grown = at[0]
+            found.append((apart.with_rules(vm, world.neighbours.rule(key, obj), nodes), grown))
     return found
 
 

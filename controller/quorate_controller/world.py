@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quorate_controller import agility, layouts
+from quorate_controller.apart import Neighbours
 from quorate_controller.kube import Json
 from quorate_controller.membership import Membership, Wish, key_of, memberships, named_vm, wishes
 from quorate_controller.memo import Memo
@@ -37,6 +38,7 @@ class World:
     pods_by_node: Mapping[str, tuple[Json, ...]]
     named: Mapping[str, tuple[Json, ...]]
     disks: agility.Disks
+    neighbours: Neighbours
     instancetypes: Mapping[tuple[str, str], Json]
     layouts: Mapping[str, Layout]
     memo: Memo | None = None
@@ -127,6 +129,7 @@ def indexed(
         pods_by_node=index.pods_by_node,
         named=index.named,
         disks=agility.Disks.of(observed.pvcs, observed.pvs),
+        neighbours=Neighbours(index.vms.values(), observed.pods, launched_vm),
         instancetypes={
             (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
         },

@@ -50,6 +50,7 @@ class Host:
     """A host as the planner sees it. Memory is in bytes.
 
     `used_bytes` counts every pod bound here that has not finished, and every reservation of the admission ledger.
+    Hugepages are counted beside, in bytes of the one page size that is planned for in the pool; they are not part of the memory.
     `accepts_vms` is false for a host that no new launcher pod may be placed on (cordoned, NotReady, in maintenance, lost):
     its VMs still count, its free memory does not.
     """
@@ -61,9 +62,11 @@ class Host:
     accepts_vms: bool = True
     why_not: str = ""
     domain: str | None = None
+    allocatable_hugepages_bytes: int = 0
+    used_hugepages_bytes: int = 0
 
     def __post_init__(self) -> None:
-        if self.allocatable_bytes < 0 or self.used_bytes < 0:
+        if min(self.allocatable_bytes, self.used_bytes, self.allocatable_hugepages_bytes, self.used_hugepages_bytes) < 0:
             raise ValueError(f"host {self.name}: memory must not be negative")
 
     @property
@@ -71,14 +74,24 @@ class Host:
         """Bytes that new launcher pods may still request here; never negative."""
         return max(0, self.allocatable_bytes - self.used_bytes) if self.accepts_vms else 0
 
+    @property
+    def free_hugepages_bytes(self) -> int:
+        """Bytes of hugepages that new launcher pods may still request here; never negative."""
+        return max(0, self.allocatable_hugepages_bytes - self.used_hugepages_bytes) if self.accepts_vms else 0
+
+    def has_room_for(self, vm: "Vm") -> bool:
+        """Whether its launcher pod fits into what is free here; its other constraints aside."""
+        return self.free_bytes >= vm.size_bytes and self.free_hugepages_bytes >= vm.hugepages_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A VM of the pool. `key` is `namespace/name`; `size_bytes` is what its launcher pod requests.
+    """A VM of the pool. `key` is `namespace/name`; `size_bytes` is what its launcher pod requests, hugepages aside: they are beside it.
 
     `host` is where its launcher pod is bound, or None while it has none (off, or waiting to be placed).
     `should_run` is the user's wish (run strategy), not the present state.
     `allowed` names the hosts it may be started on; None means every host of the pool.
+    VMs with a common label in `apart` never share a host, be they protected or not.
     `not_agile` lists why it cannot be started on another host; empty means agile.
     """
 
@@ -91,9 +104,11 @@ class Vm:
     should_run: bool = True
     allowed: frozenset[str] | None = None
     not_agile: tuple[str, ...] = ()
+    hugepages_bytes: int = 0
+    apart: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.size_bytes < 0:
+        if self.size_bytes < 0 or self.hugepages_bytes < 0:
             raise ValueError(f"VM {self.key}: memory must not be negative")
 
     def may_run_on(self, host: str) -> bool:
@@ -133,6 +148,12 @@ class Snapshot:
     def host(self, name: str) -> Host | None:
         """The host of that name, or None."""
         return next((h for h in self.hosts if h.name == name), None)
+
+    def beside(self, vm: Vm, host: str) -> Vm | None:
+        """A VM on that host with which this one must not share it, or None."""
+        if not vm.apart:
+            return None
+        return next((v for v in self.vms if v.host == host and v.key != vm.key and v.apart & vm.apart), None)
 
     def vm(self, key: str) -> Vm | None:
         """The VM of that key (`namespace/name`), or None."""

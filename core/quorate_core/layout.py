@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 class LaidZone:
     """Block sizes in bytes, each a divisor of the next (None: any host with room), and the memory set aside on each host, in bytes.
 
-    VMs of a zone with blocks count with the block that holds them.
+    VMs of a zone with blocks count with the block that holds them. `hugepages`: each block has so many bytes of them beside its memory.
     """
 
     chain: tuple[int, ...] | None
     memory: Mapping[str, int]
+    hugepages: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

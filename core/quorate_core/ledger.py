@@ -55,9 +55,9 @@ class Sight(StrEnum):
 class Reservation:
     """One admitted change. `request` is the uid of the admission request; `subject` is a VM key, a host name, or the pool's name.
 
-    `size_bytes` is what the VM will need in all (Start, Grow). `host` is where a starting VM is counted; `pinned` says that its
-    launcher pod is to be kept there. `restart` says that the VM still had a launcher pod when its start was admitted, so that a
-    bound pod proves nothing yet. `tolerate` is the wished number (Tolerate).
+    `size_bytes` is what the VM will need in all, `hugepages_bytes` what it needs beside it (Start, Grow); `apart` as in `facts.Vm` (Start).
+    `host` is where a starting VM is counted; `pinned` says that its launcher pod is to be kept there. `restart` says that the VM still
+    had a launcher pod when its start was admitted, so that a bound pod proves nothing yet. `tolerate` is the wished number (Tolerate).
     """
 
     kind: ReservationKind
@@ -71,9 +71,11 @@ class Reservation:
     priority: int = 0
     allowed: frozenset[str] | None = None
     tolerate: int = 0
+    hugepages_bytes: int = 0
+    apart: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.size_bytes < 0 or self.tolerate < 0:
+        if min(self.size_bytes, self.hugepages_bytes, self.tolerate) < 0:
             raise ValueError(f"reservation {self.kind} {self.subject}: sizes and numbers must not be negative")
 
 
@@ -97,7 +99,13 @@ class Ledger:
         old = self.find(new.kind, new.subject)
         if old is None:
             return replace(self, entries=(*self.entries, new))
-        merged = replace(new, size_bytes=max(new.size_bytes, old.size_bytes), tolerate=max(new.tolerate, old.tolerate))
+        merged = replace(
+            new,
+            size_bytes=max(new.size_bytes, old.size_bytes),
+            tolerate=max(new.tolerate, old.tolerate),
+            hugepages_bytes=max(new.hugepages_bytes, old.hugepages_bytes),
+            apart=new.apart | old.apart,
+        )
         if old.protection == Protection.PROTECTED:
             merged = replace(merged, protection=old.protection, priority=min(old.priority, new.priority))
         return replace(self, entries=tuple(merged if e is old else e for e in self.entries))
@@ -144,19 +152,31 @@ def _start(entry: Reservation, hosts: dict[str, Host], vms: dict[str, Vm]) -> No
         vm = replace(vm, protection=Protection.PROTECTED)
     if vm.host is None:
         at = entry.host if entry.host in hosts else None
-        vm = replace(vm, should_run=True, host=at, size_bytes=max(vm.size_bytes, entry.size_bytes))
+        vm = replace(
+            vm,
+            should_run=True,
+            host=at,
+            size_bytes=max(vm.size_bytes, entry.size_bytes),
+            hugepages_bytes=max(vm.hugepages_bytes, entry.hugepages_bytes),
+            apart=vm.apart | entry.apart,
+        )
         if at is not None:
-            hosts[at] = replace(hosts[at], used_bytes=hosts[at].used_bytes + vm.size_bytes)
+            hosts[at] = _taken(hosts[at], vm.size_bytes, vm.hugepages_bytes)
     vms[vm.key] = vm
 
 
 def _grow(entry: Reservation, hosts: dict[str, Host], vms: dict[str, Vm]) -> None:
     vm = vms.get(entry.subject)
-    if vm is None or vm.size_bytes >= entry.size_bytes:
+    if vm is None or (vm.size_bytes >= entry.size_bytes and vm.hugepages_bytes >= entry.hugepages_bytes):
         return
+    grown = replace(vm, size_bytes=max(vm.size_bytes, entry.size_bytes), hugepages_bytes=max(vm.hugepages_bytes, entry.hugepages_bytes))
     if vm.host is not None and (host := hosts.get(vm.host)) is not None:
-        hosts[host.name] = replace(host, used_bytes=host.used_bytes + entry.size_bytes - vm.size_bytes)
-    vms[vm.key] = replace(vm, size_bytes=entry.size_bytes)
+        hosts[host.name] = _taken(host, grown.size_bytes - vm.size_bytes, grown.hugepages_bytes - vm.hugepages_bytes)
+    vms[vm.key] = grown
+
+
+def _taken(host: Host, size_bytes: int, hugepages_bytes: int) -> Host:
+    return replace(host, used_bytes=host.used_bytes + size_bytes, used_hugepages_bytes=host.used_hugepages_bytes + hugepages_bytes)
 
 
 def sight(entry: Reservation, snapshot: Snapshot) -> Sight:
@@ -166,7 +186,7 @@ def sight(entry: Reservation, snapshot: Snapshot) -> Sight:
             return _sight_of_start(entry, snapshot.vm(entry.subject))
         case ReservationKind.GROW:
             vm = snapshot.vm(entry.subject)
-            counted = vm is not None and vm.size_bytes >= entry.size_bytes
+            counted = vm is not None and vm.size_bytes >= entry.size_bytes and vm.hugepages_bytes >= entry.hugepages_bytes
         case ReservationKind.PROTECT:
             vm = snapshot.vm(entry.subject)
             counted = vm is not None and vm.protection == Protection.PROTECTED

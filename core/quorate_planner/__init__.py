@@ -7,9 +7,10 @@ from quorate_planner.certificate import Certificate, Zone, certificate_json, fol
 from quorate_planner.change import AddVm, Change, ChangeError, GrowVm, MoveVm, RemoveVm, SetProtection, WithoutHost, apply
 from quorate_planner.facts import planned, problem_of
 from quorate_planner.incremental import Answer, Judgement, best_layout, mended, plain, prove, start
-from quorate_planner.planning import Plan, holds, plan, plan_problem, start_hosts
+from quorate_planner.laid import layout_of
+from quorate_planner.planning import Plan, holds, plan, plan_problem, start_hosts, started, usable_for
 from quorate_planner.problem import Problem, ProblemError, ProblemHost, ProblemVm, load
-from quorate_planner.proof import Proof, layout_of
+from quorate_planner.proof import Proof
 from quorate_planner.report import plan_json
 from quorate_planner.sharp import Budget, Sharp, sharpen
 from quorate_planner.targets import restart_targets
@@ -58,6 +59,8 @@ __all__ = [
     "sharpen",
     "start",
     "start_hosts",
+    "started",
+    "usable_for",
     "what_if",
 ]
 

@@ -42,10 +42,11 @@ class RemoveVm:
 
 @dataclass(frozen=True, slots=True)
 class GrowVm:
-    """The VM's launcher pod requests so many bytes from now on (fewer is allowed)."""
+    """The VM's launcher pod requests so many bytes from now on (fewer is allowed); hugepages as before unless they are given."""
 
     key: str
     size_bytes: int
+    hugepages_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +76,24 @@ def apply(snapshot: Snapshot, change: Change) -> Snapshot:
                 raise ChangeError(f"VM {vm.key} is already there")
             if vm.host is not None:
                 _host(snapshot, vm.host)
-            return _used(replace(snapshot, vms=(*snapshot.vms, vm)), vm.host, vm.size_bytes)
+            return _used(replace(snapshot, vms=(*snapshot.vms, vm)), vm.host, vm.size_bytes, vm.hugepages_bytes)
         case RemoveVm(key):
             vm = _vm(snapshot, key)
-            return _used(replace(snapshot, vms=tuple(v for v in snapshot.vms if v.key != key)), vm.host, -vm.size_bytes)
-        case GrowVm(key, size_bytes):
-            if size_bytes < 0:
-                raise ChangeError(f"VM {key}: memory must not be negative")
+            return _used(
+                replace(snapshot, vms=tuple(v for v in snapshot.vms if v.key != key)), vm.host, -vm.size_bytes, -vm.hugepages_bytes
+            )
+        case GrowVm(key, size_bytes, hugepages_bytes):
             vm = _vm(snapshot, key)
-            return _used(_with_vm(snapshot, vm, replace(vm, size_bytes=size_bytes)), vm.host, size_bytes - vm.size_bytes)
+            hugepages_bytes = vm.hugepages_bytes if hugepages_bytes is None else hugepages_bytes
+            if size_bytes < 0 or hugepages_bytes < 0:
+                raise ChangeError(f"VM {key}: memory must not be negative")
+            grown = replace(vm, size_bytes=size_bytes, hugepages_bytes=hugepages_bytes)
+            return _used(_with_vm(snapshot, vm, grown), vm.host, size_bytes - vm.size_bytes, hugepages_bytes - vm.hugepages_bytes)
         case MoveVm(key, name):
             vm = _vm(snapshot, key)
             _host(snapshot, name)
             moved = _with_vm(snapshot, vm, replace(vm, host=name))
-            return _used(_used(moved, vm.host, -vm.size_bytes), name, vm.size_bytes)
+            return _used(_used(moved, vm.host, -vm.size_bytes, -vm.hugepages_bytes), name, vm.size_bytes, vm.hugepages_bytes)
     assert_never(change)
 
 
@@ -110,8 +115,10 @@ def _with_vm(snapshot: Snapshot, old: Vm, new: Vm) -> Snapshot:
     return replace(snapshot, vms=tuple(new if vm is old else vm for vm in snapshot.vms))
 
 
-def _used(snapshot: Snapshot, name: str | None, more_bytes: int) -> Snapshot:
-    if name is None:
+def _used(snapshot: Snapshot, name: str | None, more_bytes: int, more_hugepages_bytes: int) -> Snapshot:
+    host = None if name is None else snapshot.host(name)
+    if host is None:
         return snapshot
-    hosts = tuple(replace(host, used_bytes=max(0, host.used_bytes + more_bytes)) if host.name == name else host for host in snapshot.hosts)
-    return replace(snapshot, hosts=hosts)
+    used = max(0, host.used_bytes + more_bytes), max(0, host.used_hugepages_bytes + more_hugepages_bytes)
+    changed = replace(host, used_bytes=used[0], used_hugepages_bytes=used[1])
+    return replace(snapshot, hosts=tuple(changed if h is host else h for h in snapshot.hosts))

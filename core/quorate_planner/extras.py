@@ -9,12 +9,12 @@ of them, on hosts where none of them runs: a host that holds one such block neve
 that survives k failures, by a simple choice of hosts; another choice might do with less, and then the bracket stays open.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 from quorate_planner.bounds import covered
-from quorate_planner.certificate import Zone
+from quorate_planner.certificate import Certificate, Zone
 from quorate_planner.chains import Chain, chains
 from quorate_planner.problem import Problem, ProblemHost, ProblemVm
 
@@ -31,10 +31,16 @@ class SetAside:
     zones: tuple[Zone, ...]
     bind: Mapping[str, int]
 
+    def beside(self, rest: Certificate, failures: int) -> Certificate:
+        """The certificate for the whole, given one for the rest that covers so many failures."""
+        at = len(rest.zones)
+        bind = {**rest.bind, **{name: at + zone for name, zone in self.bind.items()}}
+        return replace(rest, failures=failures, zones=(*rest.zones, *self.zones), bind=bind)
+
 
 def has_extras(problem: Problem) -> bool:
     """Whether memory alone does not say it all."""
-    return any(vm.hugepages for vm in problem.vms) or bool(_shared(problem))
+    return any(vm.hugepages for vm in problem.vms) or bool(_shared(problem.vms))
 
 
 def measures(problem: Problem) -> Iterator[Problem]:
@@ -44,7 +50,7 @@ def measures(problem: Problem) -> Iterator[Problem]:
     if paged:
         hosts = tuple(_plain_host(host)._replace(free=host.hugepages) for host in problem.hosts)
         yield replace(problem, hosts=hosts, vms=tuple(_plain_vm(vm)._replace(size=vm.hugepages) for vm in paged))
-    for label in sorted(_shared(problem)):
+    for label in sorted(_shared(problem.vms)):
         members = [vm for vm in problem.vms if label in vm.apart]
         taken = {vm.host for vm in members}
         hosts = tuple(_plain_host(host)._replace(free=0 if host.name in taken else 1) for host in problem.hosts)
@@ -56,7 +62,7 @@ def set_aside(problem: Problem, failures: int) -> SetAside | None:
     left = {host.name: (host.free, host.hugepages) for host in problem.hosts}
     zones: list[Zone] = []
     bind: dict[str, int] = {}
-    groups = _groups(problem)
+    groups = apart_groups(problem.vms)
     apart = {vm.name for group in groups for vm in group}
     by_hosts: dict[tuple[str, ...], list[ProblemVm]] = {}
     for vm in problem.vms:
@@ -86,26 +92,31 @@ def _plain_vm(vm: ProblemVm) -> ProblemVm:
     return vm._replace(hugepages=0, apart=frozenset())
 
 
-def _shared(problem: Problem) -> set[str]:
+def _shared(vms: Iterable[ProblemVm]) -> set[str]:
     """Labels that two or more VMs have: another one keeps nobody apart."""
     seen: set[str] = set()
     twice: set[str] = set()
-    for vm in problem.vms:
+    for vm in vms:
         twice |= vm.apart & seen
         seen |= vm.apart
     return twice
 
 
-def _groups(problem: Problem) -> list[list[ProblemVm]]:
+def apart_groups(vms: Collection[ProblemVm]) -> list[list[ProblemVm]]:
     """VMs kept apart, those whose labels are linked taken together: stricter than asked, and simple."""
-    shared = _shared(problem)
+    shared = _shared(vms)
     linked: list[set[str]] = []
-    for vm in problem.vms:
+    for vm in vms:
         labels = set(vm.apart & shared)
         if labels:
             joined = [group for group in linked if group & labels]
             linked = [group for group in linked if group not in joined] + [labels.union(*joined)]
-    return [[vm for vm in problem.vms if vm.apart & labels] for labels in sorted(linked, key=min)]
+    group = {label: at for at, labels in enumerate(sorted(linked, key=min)) for label in labels}
+    found: list[list[ProblemVm]] = [[] for _ in linked]
+    for vm in vms:
+        if vm.apart and (own := vm.apart & shared):
+            found[group[min(own)]].append(vm)
+    return found
 
 
 Left = Mapping[str, tuple[int, int]]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quorate_core.layout import Layout
-from quorate_planner import bounds, listing, lists, sharp, tally, zone
+from quorate_planner import bounds, extras, listing, lists, sharp, tally, zone
 from quorate_planner.certificate import Certificate, Zone
+from quorate_planner.laid import layout_of
 from quorate_planner.problem import Problem, ProblemVm
-from quorate_planner.proof import Proof, layout_of
+from quorate_planner.proof import Proof
 from quorate_planner.sharp import Budget
 
 SHIFTS = 24
@@ -83,6 +84,8 @@ def plain(problem: Problem, failures: int, counted: tally.Tally | None = None) -
 
 def plain_certificate(problem: Problem, counted: tally.Tally, enough: int | None = None) -> Certificate | None:
     """The best certificate with all memory in one zone, or the first that covers `enough`; None if none covers even the waiting VMs."""
+    if counted.extras:
+        return _beside(problem, enough)
     chain, by_zone = zone.best(counted, enough=enough)  # nothing where VMs may use only some hosts: those an any zone can hold
     free = {host.name: host.free for host in problem.hosts}
     everyone = {vm.name: 0 for vm in problem.vms}
@@ -93,6 +96,19 @@ def plain_certificate(problem: Problem, counted: tally.Tally, enough: int | None
     if by_zone < 0:
         return None
     return Certificate(by_zone, (Zone({name: amount - amount % chain[0] for name, amount in free.items()}, chain),), everyone)
+
+
+def _beside(problem: Problem, enough: int | None) -> Certificate | None:
+    """The same with zones set aside for VMs with hugepages or kept apart: for `enough`, or for the wish or the most below it."""
+    most = min(problem.wish if enough is None else enough, len(problem.hosts))
+    for failures in range(most, -1 if enough is None else max(-1, most - 1), -1):
+        aside = extras.set_aside(problem, failures)
+        if aside is None:
+            continue
+        rest = plain_certificate(aside.rest, tally.count(aside.rest), failures) if aside.rest.vms else Certificate(failures, (), {})
+        if rest is not None and rest.failures >= failures:
+            return aside.beside(rest, failures)
+    return None
 
 
 def start(proof: Proof, vm: ProblemVm, host: str) -> Proof | None:
@@ -198,7 +214,7 @@ def filled(proof: Proof) -> Proof:
     for i in range(len(proof.names)):
         net: dict[int, int] = {}
         spare = proof.spare(i)
-        for z in sorted((z for z in range(len(margins)) if i not in proof.closed[z]), key=lambda z: (margins[z], z)):
+        for z in sorted((z for z in range(len(margins)) if proof.may_fill(z, i)), key=lambda z: (margins[z], z)):
             unit = (proof.chains[z] or (1,))[0]
             if spare >= unit:
                 net[z] = proof.net[z][i] + spare // unit * unit

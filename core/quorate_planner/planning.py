@@ -6,11 +6,12 @@ Failure domains: hosts of one domain fail together and count once; a host withou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from quorate_core.facts import Protection, Snapshot, Vm
+from quorate_core.facts import Host, Protection, Snapshot, Vm
 from quorate_core.layout import Layout
-from quorate_planner import bounds, change, facts, listing, lists, tally, zone
+from quorate_planner import bounds, change, extras, facts, listing, lists, tally, zone
 from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.proof import Proof
 from quorate_planner.targets import Placements
@@ -48,7 +49,7 @@ def plan(snapshot: Snapshot, *, tolerate: int | None = None) -> Plan:
 def plan_problem(problem: Problem, layout: Layout | None = None) -> Plan:
     """The plan of a bare planning problem; `layout` is how its memory is set aside already, if it is."""
     counted = tally.count(problem)
-    ceiling = bounds.ceiling(counted)
+    measure, ceiling = _ceiling(problem, counted)
     upper = len(problem.hosts) if ceiling is None else ceiling.most
     proof = None if layout is None or not problem.vms else Proof(problem, layout, 0)
     listed = -1 if layout is None else lists.certified(problem, layout.lists)
@@ -66,12 +67,20 @@ def plan_problem(problem: Problem, layout: Layout | None = None) -> Plan:
         exact=lower == upper,
         plan_exists=exists,
         overcommitted=not exists,
-        witness=None if ceiling is None else witness_of(problem, counted, ceiling),
+        witness=None if ceiling is None else witness_of(measure, tally.count(measure) if counted.extras else counted, ceiling),
         placements=Placements(
             problem, counted, proof if kept > listed else None, layout.lists if layout and listed >= max(0, lower) else None
         ),
         waiting_placed=lower >= 0,
     )
+
+
+def _ceiling(problem: Problem, counted: tally.Tally) -> tuple[Problem, bounds.Ceiling | None]:
+    """The lowest upper bound, and the ordinary problem that it is about: the problem itself, unless memory alone does not say it all."""
+    if not counted.extras:
+        return problem, bounds.ceiling(counted)
+    found = [(part, bounds.ceiling(tally.count(part))) for part in extras.measures(problem)]
+    return min(found, key=lambda pair: len(problem.hosts) if pair[1] is None else pair[1].most)
 
 
 def holds(snapshot: Snapshot, k: int) -> bool:
@@ -87,9 +96,15 @@ def holds(snapshot: Snapshot, k: int) -> bool:
 
 
 def start_hosts(snapshot: Snapshot, vm: Vm, k: int) -> tuple[str, ...]:
-    """Hosts on which the VM fits and, once it is started there, k failures are still covered; the one with most memory left first."""
+    """Hosts on which the VM fits and, once it is started there, k failures are still covered; the one with most memory left first.
+
+    For a VM with hugepages, or one that must not be beside others, only the first of them.
+    """
     rest = change.apply(snapshot, change.RemoveVm(vm.key)) if snapshot.vm(vm.key) is not None else snapshot
     problem = facts.problem_of(rest)
+    if vm.apart or vm.hugepages_bytes:
+        usable = sorted((h for h in rest.hosts if usable_for(rest, vm, h)), key=lambda host: (-host.free_bytes, host.name))
+        return tuple(islice((h.name for h in usable if holds(started(rest, vm, h.name), k)), 1))
     planned = facts.planned(vm, frozenset(host.name for host in problem.hosts))
     size, protected, allowed = planned.size, vm.protection is Protection.PROTECTED, planned.allowed
     before = tally.count(problem)
@@ -118,6 +133,18 @@ def _by_lists(problem: Problem, vm: ProblemVm, known: lists.Lists, k: int) -> tu
             if lists.certified(after, listing.completed(after, known, k)) >= k:
                 return (host.name,)
     return ()
+
+
+def usable_for(snapshot: Snapshot, vm: Vm, host: Host) -> bool:
+    """Whether the VM may be started on that host now: it fits, may run there, and nobody is there whom it must not be beside."""
+    may = not vm.not_agile or vm.protection is not Protection.PROTECTED
+    return host.accepts_vms and may and vm.may_run_on(host.name) and host.has_room_for(vm) and snapshot.beside(vm, host.name) is None
+
+
+def started(snapshot: Snapshot, vm: Vm, host: str) -> Snapshot:
+    """The pool once the VM, which it may know already as waiting, runs on that host."""
+    rest = change.apply(snapshot, change.RemoveVm(vm.key)) if snapshot.vm(vm.key) is not None else snapshot
+    return change.apply(rest, change.AddVm(replace(vm, host=host, should_run=True)))
 
 
 def _lower(counted: tally.Tally, enough: int) -> int:

@@ -4,46 +4,25 @@ A `Proof` answers for exactly one problem. `changed` gives the proof of the prob
 only the tables of the zones that the change touches are made anew, so that a start among 4,000 VMs costs a fraction of a millisecond.
 Yes means that `certificate` passes `verify` for that problem; no means only that *these* zones do not show it.
 Nothing here searches: `repair` moves memory between zones, `incremental` asks for new ones.
+
+VMs that must not share a host have a zone to themselves, with one block size, of which a host keeps one block at most and none where
+one of them runs. A change of such a VM, or of one with hugepages, makes all tables anew.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from quorate_core.layout import LaidZone, Layout
 from quorate_planner.bounds import covered
 from quorate_planner.certificate import Certificate, Zone
-from quorate_planner.problem import Problem, ProblemVm
+from quorate_planner.extras import apart_groups
+from quorate_planner.laid import ROUNDING_ALIKE, Load, level_of, rounded, zones_of_groups
+from quorate_planner.problem import Problem, ProblemHost, ProblemVm
 
 Kind = frozenset[str] | None
 """The hosts that a VM may use; None: all."""
 
 UNBOUNDED = 1 << 70
 """The margin of a zone without VMs."""
-
-ROUNDING_ALIKE = 0.02
-"""Zones that round a VM by so little more than the best are equally good homes for it."""
-
-
-def layout_of(problem: Problem, certificate: Certificate) -> Layout:
-    """The certificate in the form that is kept: each zone's memory with its VMs that run there, or lists and no zones."""
-    if certificate.lists:
-        return Layout(lists=certificate.lists)
-    memory = [dict(zone.memory) for zone in certificate.zones]
-    for vm in problem.vms:
-        at = certificate.bind.get(vm.name)
-        if at is not None and vm.host is not None:
-            memory[at][vm.host] = memory[at].get(vm.host, 0) + rounded(certificate.zones[at].chain, vm.size)
-    zones = tuple(LaidZone(zone.chain, kept) for zone, kept in zip(certificate.zones, memory, strict=True))
-    return Layout(zones, dict(certificate.bind))
-
-
-def rounded(chain: tuple[int, ...] | None, size: int) -> int:
-    """What a VM takes of its zone, in bytes."""
-    if chain is None:
-        return size
-    level = bisect_left(chain, size)
-    return chain[level] if level < len(chain) else -(-size // chain[-1]) * chain[-1]
 
 
 class Proof:
@@ -58,12 +37,16 @@ class Proof:
         self.group = [domains.setdefault((h.domain is not None, h.domain or h.name), len(domains)) for h in problem.hosts]
         self.groups = len(domains)
         self.free = [host.free for host in problem.hosts]
+        self.hugepages = [host.hugepages for host in problem.hosts]
         self.chains = [zone.chain for zone in layout.zones]
+        self.beside = [zone.hugepages for zone in layout.zones]
+        self._groups = {vm.name: at for at, group in enumerate(apart_groups(problem.vms)) for vm in group}
+        self._only = zones_of_groups(self.chains, layout.bind, self._groups)
         self.laid = [[zone.memory.get(name, 0) for name in self.names] for zone in layout.zones]
         n = len(self.names)
         self.own = [[[0] * n for _ in (chain or (1,))] for chain in self.chains]
         self.off = [[0] * len(chain or (1,)) for chain in self.chains]
-        self._loads: list[dict[Kind, _Load]] = [{} for _ in self.chains]
+        self._loads: list[dict[Kind, Load]] = [{} for _ in self.chains]
         self.closed: list[frozenset[int]] = [frozenset()] * len(self.chains)
         self._limits: list[dict[frozenset[str], int]] = [{} for _ in self.chains]
         self.net = [[0] * n for _ in self.chains]
@@ -101,6 +84,11 @@ class Proof:
         """Whether these zones show that so many failures are survived."""
         return not self.unbound and 0 <= self.failures <= len(self.names) and all(margin >= 0 for margin in self.margins)
 
+    @property
+    def has_extras(self) -> bool:
+        """Whether some of its VMs must not share a host, or zones are over hugepages."""
+        return bool(self._groups) or any(beside is not None for beside in self.beside)
+
     def certified(self) -> int:
         """The most failures that these zones show to be survived; -1: not even the waiting VMs are sure of a place."""
         if self.unbound:
@@ -114,27 +102,34 @@ class Proof:
     def certificate(self) -> Certificate:
         """The certificate for `failures`; true only while `holds`."""
         zones = tuple(
-            Zone({name: row[i] for i, name in enumerate(self.names) if row[i]}, chain)
-            for chain, row in zip(self.chains, self.net, strict=True)
+            Zone({name: row[i] for i, name in enumerate(self.names) if row[i]}, chain, beside)
+            for chain, row, beside in zip(self.chains, self.net, self.beside, strict=True)
         )
         return Certificate(self.failures, zones, dict(self.bind))
 
     def layout(self) -> Layout:
         """What is to be kept of this proof."""
         zones = (
-            LaidZone(chain, {name: row[i] for i, name in enumerate(self.names) if row[i] > 0})
-            for chain, row in zip(self.chains, self.laid, strict=True)
+            LaidZone(chain, {name: row[i] for i, name in enumerate(self.names) if row[i] > 0}, beside)
+            for chain, row, beside in zip(self.chains, self.laid, self.beside, strict=True)
         )
         return Layout(tuple(zones), dict(self.bind))
 
+    def present_hosts(self) -> tuple[ProblemHost, ...]:
+        """The hosts with what is free on them now."""
+        return tuple(host._replace(free=free) for host, free in zip(self.hosts, self.free, strict=True))
+
     def problem(self, wish: int | None = None) -> Problem:
         """The problem that this proof is about."""
-        hosts = (host._replace(free=free) for host, free in zip(self.hosts, self.free, strict=True))
-        return Problem(tuple(hosts), tuple(self.vms.values()), self.failures if wish is None else wish)
+        return Problem(self.present_hosts(), tuple(self.vms.values()), self.failures if wish is None else wish)
 
     def spare(self, i: int) -> int:
         """Bytes of host i that no zone has set aside."""
         return self.free[i] - sum(row[i] for row in self.net)
+
+    def may_fill(self, z: int, i: int) -> bool:
+        """Whether more memory than is asked for may be given to the zone on host i: none of VMs kept apart, or with hugepages."""
+        return i not in self.closed[z] and self._only[z] is None and self.beside[z] is None
 
     # -- other problems
 
@@ -153,6 +148,8 @@ class Proof:
         A VM that is new, or outgrew its zone, is bound to `prefer` where that can hold it, else where it is rounded least.
         Raises KeyError for a host that the problem does not have.
         """
+        if any(vm is not None and (vm.apart or vm.hugepages) for name, new in vms.items() for vm in (new, self.vms.get(name))):
+            return self._anew(vms, free)
         after = self._copy()
         hosts: set[int] = set()
         zones: set[int] = set()
@@ -174,12 +171,21 @@ class Proof:
         left = self.free[self.index[host]] - vm.size
         return self.changed({vm.name: vm._replace(host=host)}, {host: max(0, left)}, prefer=prefer)
 
+    def _anew(self, vms: Mapping[str, ProblemVm | None], free: Mapping[str, int]) -> "Proof":
+        """All tables from the start, for the changed problem and the same layout."""
+        for name in free:
+            self.index[name]  # KeyError, as said
+        hosts = tuple(host._replace(free=free.get(host.name, host.free)) for host in self.present_hosts())
+        present = tuple(vm for vm in {**self.vms, **vms}.values() if vm is not None)
+        return Proof(Problem(hosts, present, max(0, self.failures)), self.layout(), self.failures)
+
     def shifted(self, host: int, net: Mapping[int, int]) -> "Proof":
         """The same problem with other memory for some zones on one host: `net[zone]` bytes left free there, in whole blocks."""
         after = self._copy()
         after.laid = [list(row) for row in self.laid]
         for z, amount in net.items():
-            after.net[z][host] = amount
+            after.net[z][host] = amount if self._only[z] is None else min(amount, self._block_apart(z, host))
+        after._settle_hugepages(host)
         for z, row in enumerate(after.net):  # all of the host, so that no zone takes back what it had given up there before
             after.laid[z][host] = after.own[z][0][host] * self._unit(z) + row[host]
         after._weigh(net)
@@ -190,7 +196,7 @@ class Proof:
         found = []
         for z, chain in enumerate(self.chains):
             if self._suits(z, vm) and self._open_to(z, vm):
-                waste = rounded(chain, vm.size) - vm.size
+                waste = rounded(chain, vm.size, self.beside[z], vm.hugepages) - vm.size
                 found.append((waste, z))
         least = min((waste for waste, _ in found), default=0)
         room = {z: sum(self.net[z]) for _, z in found}
@@ -258,9 +264,15 @@ class Proof:
         self._limits[z] = limits
 
     def _suits(self, z: int, vm: ProblemVm) -> bool:
-        """Whether the zone can hold it. Hugepages and labels that keep VMs apart are not counted here: such a VM suits no zone."""
-        chain = self.chains[z]
-        return (chain is None or vm.size <= chain[-1]) and not vm.hugepages and not vm.apart
+        """Whether the zone can hold it: that of its group where it must not share a host, one over hugepages where it needs them."""
+        chain, beside, only = self.chains[z], self.beside[z], self._only[z]
+        if self._groups.get(vm.name) != only:
+            return False
+        if chain is None:
+            return not vm.hugepages
+        if only is None and (beside is None) == (vm.hugepages > 0):
+            return False
+        return level_of(chain, vm.size, beside, vm.hugepages) < len(chain)
 
     def _open_to(self, z: int, vm: ProblemVm) -> bool:
         allowed = vm.allowed
@@ -280,11 +292,11 @@ class Proof:
         i = None if vm.host is None else self.index[vm.host]
         if chain is None:
             amounts: Sequence[int] = (vm.size,)
-            self._loads[z].setdefault(vm.allowed, _Load([0] * len(self.names))).count(vm.size, i, times)
+            self._loads[z].setdefault(vm.allowed, Load([0] * len(self.names))).count(vm.size, i, times)
         else:
             if vm.allowed is not None:
                 self._limit(z, vm.allowed, times)
-            level = bisect_left(chain, vm.size)
+            level = level_of(chain, vm.size, self.beside[z], vm.hugepages)
             amounts = [chain[level] // block for block in chain[: level + 1]]
         for level, amount in enumerate(amounts):
             if i is None:
@@ -302,8 +314,14 @@ class Proof:
         if i in self.closed[z]:
             return 0
         unit = self._unit(z)
+        if self._only[z] is not None:
+            return min(self.laid[z][i] - self.laid[z][i] % unit, self._block_apart(z, i))
         left = self.laid[z][i] - self.own[z][0][i] * unit
         return left - left % unit if left > 0 else 0
+
+    def _block_apart(self, z: int, i: int) -> int:
+        """The most that a zone of VMs kept apart may keep on a host: one block, and none where one of them runs."""
+        return 0 if self.own[z][0][i] or i in self.closed[z] else self._unit(z)
 
     def _keep(self, i: int) -> None:
         for z in range(len(self.chains)):
@@ -322,6 +340,16 @@ class Proof:
             z = min(given, key=lambda z: (max(0, given[z] - over), -self.net[z][i], z))
             self.net[z][i] -= given[z]
             over -= given[z]
+        self._settle_hugepages(i)
+
+    def _settle_hugepages(self, i: int) -> None:
+        """The same for hugepages."""
+        pages = {z: beside[0] for z, beside in enumerate(self.beside) if beside is not None}
+        over = sum(self.net[z][i] // self._unit(z) * each for z, each in pages.items()) - self.hugepages[i]
+        for z in sorted(pages, key=lambda z: (-self.net[z][i], z)) if over > 0 else ():
+            blocks = min(self.net[z][i] // self._unit(z), max(0, -(-over // pages[z])))
+            self.net[z][i] -= blocks * self._unit(z)
+            over -= blocks * pages[z]
 
     def _unit(self, z: int) -> int:
         return (self.chains[z] or (1,))[0]
@@ -370,24 +398,3 @@ class Proof:
         for at, value in zip(self.group, values, strict=True):
             sums[at] += value
         return sums
-
-
-@dataclass(slots=True)
-class _Load:
-    """VMs of one kind in an any zone, in bytes: those on each host, those that wait, and how many there are of each size."""
-
-    own: list[int]
-    off: int = 0
-    sizes: dict[int, int] = field(default_factory=dict)
-
-    def copy(self) -> "_Load":
-        return _Load(list(self.own), self.off, dict(self.sizes))
-
-    def count(self, size: int, host: int | None, times: int) -> None:
-        if host is None:
-            self.off += size * times
-        else:
-            self.own[host] += size * times
-        self.sizes[size] = self.sizes.get(size, 0) + times
-        if not self.sizes[size]:
-            del self.sizes[size]

@@ -71,10 +71,11 @@ class Sharp:
     certificate: Certificate | None
 
 
-def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None) -> Sharp:
+def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None, by_lists: bool = True) -> Sharp:
     """The narrowest bracket found in the time, and its certificate. Without OR-Tools, or without time, that of `plan_problem`.
 
     `enough`: whoever asks only whether so many failures are survived need not wait for more; the bracket may then stay open.
+    `by_lists` False: the certificate is to have zones only.
     """
     if extras.has_extras(problem):
         return _beside(problem, budget, enough)
@@ -88,13 +89,13 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None) -> S
         return Sharp(plan, certificate)
     limited = any(kind is not None for kind in counted.kinds)
     search = _Search(counted, proven, plan.upper, budget, enough)
-    listed = search.by_lists(problem) if limited else None  # quick where zones are many
+    listed = search.by_lists(problem) if limited and by_lists else None  # quick where zones are many
     with suppress(ImportError):  # OR-Tools is optional
         search.run()
     certificate = listed or certificate
     if search.cut is not None:
         certificate = _certificate(problem, counted, search.cut, search.proven)
-    if not limited:
+    if not limited and by_lists:
         certificate = search.by_lists(problem) or certificate
     if certificate is not None and search.proven > proven:
         plan = replace(plan, lower=search.proven, waiting_placed=True, placements=_placements(problem, certificate))
@@ -116,12 +117,12 @@ def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
     failures = high  # more failures need more set aside and leave less: a search by halves, from the top
     while low <= high:
         aside = extras.set_aside(problem, failures)
-        rest = None if aside is None else sharpen(aside.rest, budget.part(budget.left_seconds() / 2), enough=failures)
+        # NB: a layout has zones or lists, and these VMs have zones.
+        rest = None if aside is None else sharpen(aside.rest, budget.part(budget.left_seconds() / 2), enough=failures, by_lists=False)
         if aside is not None and rest is not None and rest.certificate is not None:
             proven = min(failures, rest.certificate.failures)
             if proven > best:
-                bind = {**rest.certificate.bind, **{name: at + len(rest.certificate.zones) for name, at in aside.bind.items()}}
-                best, certificate = proven, Certificate(proven, (*rest.certificate.zones, *aside.zones), bind, rest.certificate.lists)
+                best, certificate = proven, aside.beside(rest.certificate, proven)
         if best >= failures:
             low = failures + 1
         else:

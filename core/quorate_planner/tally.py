@@ -102,9 +102,11 @@ def count(problem: Problem) -> Tally:
     off: dict[Kind, dict[int, int]] = {}
     sizes: set[int] = set()
     extras = False
+    labels: set[str] = set()
     for _, size, host, allowed, _, hugepages, apart in problem.vms:
-        if hugepages or apart:
-            extras = True
+        if hugepages or apart:  # a label that one VM has alone keeps nobody apart
+            extras = extras or hugepages > 0 or not labels.isdisjoint(apart)
+            labels |= apart
         if allowed not in kinds:
             kinds[allowed] = _kind(allowed, index, useful)
         kind = kinds[allowed]

@@ -85,8 +85,8 @@ def test_a_vm_with_another_possible_host_is_agile(arguments: dict[str, Any], all
         ({"domain": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}}, "hugepages, which are not counted"),
         ({"strategy": "Once"}, "runStrategy Once: KubeVirt starts it once only"),
         (
-            {"template": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}}},
-            "required podAntiAffinity: rules between VMs are not planned for",
+            {"template": {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}}},
+            "required podAffinity: that VMs run beside each other is not planned for",
         ),
     ],
 )

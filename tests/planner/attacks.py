@@ -77,18 +77,25 @@ class Game:
             raise StuckError(
                 f"{stuck[:3]} of {len(targets)} VMs have no place with {self.left} failures left of the promise: {self.problem}"
             )
-        taken = dict.fromkeys(self.living, 0)
+        taken, paged = dict.fromkeys(self.living, 0), dict.fromkeys(self.living, 0)
         vms = []
         for vm in self.problem.vms:
             target = targets.get(vm.name)
             if target is not None:
                 taken[target] += vm.size
+                paged[target] += vm.hugepages
                 if vm.allowed is not None and target not in vm.allowed:
                     raise StuckError(f"{vm} was sent to {target}")
             vms.append(vm if target is None else vm._replace(host=target))
-        hosts = tuple(host._replace(free=host.free - taken[host.name]) for host in self.problem.hosts)
-        if any(host.free < 0 for host in hosts):
+        hosts = tuple(
+            host._replace(free=host.free - taken[host.name], hugepages=host.hugepages - paged[host.name]) for host in self.problem.hosts
+        )
+        if any(host.free < 0 or host.hugepages < 0 for host in hosts):
             raise StuckError(f"more was sent to a host than it has free: {hosts}")
+        moved = [vm for vm in vms if vm.apart and targets.get(vm.name) is not None]
+        beside = [(vm, o) for vm in moved for o in vms if o.host == vm.host and o.name != vm.name and o.apart & vm.apart]
+        if beside:
+            raise StuckError(f"VMs that must not share a host do: {beside[0]}")
         return replace(self, problem=replace(self.problem, hosts=hosts, vms=tuple(vms)))
 
 

@@ -26,8 +26,19 @@ def problems(draw: st.DrawFn, hosts: int = 5, vms: int = 8, limited: bool = True
 def snapshot_of(problem: Problem) -> Snapshot:
     """The same pool with launcher pods: what VMs use is used, what is free is free."""
     used = {host.name: sum(vm.size for vm in problem.vms if vm.host == host.name) for host in problem.hosts}
-    return Snapshot(
-        Pool(problem.pool, problem.wish),
-        tuple(Host(host.name, host.free + used[host.name], used[host.name]) for host in problem.hosts),
-        tuple(Vm(vm.name, vm.size, vm.host, Protection.PROTECTED, vm.priority, allowed=vm.allowed) for vm in problem.vms),
+    paged = {host.name: sum(vm.hugepages for vm in problem.vms if vm.host == host.name) for host in problem.hosts}
+    hosts = tuple(
+        Host(
+            host.name,
+            host.free + used[host.name],
+            used[host.name],
+            allocatable_hugepages_bytes=host.hugepages + paged[host.name],
+            used_hugepages_bytes=paged[host.name],
+        )
+        for host in problem.hosts
     )
+    vms = tuple(
+        Vm(vm.name, vm.size, vm.host, Protection.PROTECTED, vm.priority, allowed=vm.allowed, hugepages_bytes=vm.hugepages, apart=vm.apart)
+        for vm in problem.vms
+    )
+    return Snapshot(Pool(problem.pool, problem.wish), hosts, vms)

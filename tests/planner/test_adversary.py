@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from bench import pools
-from quorate_planner import Budget, Certificate, Problem, Sharp, load, plan_problem, sharpen, targets, zone
+from quorate_planner import Budget, Certificate, Problem, ProblemVm, Sharp, load, plan_problem, sharpen, targets, zone
 
 from .attacks import Game, StuckError, attacks, hunt
 from .test_reference import DATA, NAMES, needs_data
@@ -100,10 +100,10 @@ class ForgetfulOfItsZones(zone.Placing):
 class LargestBlockOfTheController(targets.Restarts):
     """The first planted bug again, in the rule that the controller runs."""
 
-    def _by_rule(self, at: int, size: int, allowed: Collection[str] | None) -> Collection[int]:
-        level = bisect_left(self._zones[at].chain or (), size)
+    def _by_rule(self, at: int, vm: ProblemVm, barred: Collection[int]) -> Collection[int]:
+        level = bisect_left(self._zones[at].chain or (), vm.size)
         for hosts in reversed(self._with_block[at][level:]):
-            usable = [i for i in hosts if allowed is None or self._names[i] in allowed]
+            usable = [i for i in hosts if i not in barred]
             if usable:
                 return usable
         return []

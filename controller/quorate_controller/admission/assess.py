@@ -84,7 +84,7 @@ class Scene:
             if starts:
                 changes.append(decisions.Start(replace(after, should_run=True, host=None)))
             else:
-                if before is not None and after.size_bytes > before.size_bytes:
+                if before is not None and decisions.grows(after, before):
                     changes.append(decisions.Grow(after))
                 if after.protection is Protection.PROTECTED and (before is None or before.protection is not Protection.PROTECTED):
                     changes.append(decisions.Protect(after))

@@ -142,7 +142,7 @@ def _taken_anyway(asked: Asked, snapshot: Snapshot) -> tuple[Reservation, ...]:
             host = _roomiest(vm, snapshot)
             return (_reserved_start(asked, vm, host.name if host else None, pinned=False),)
         case Grow(vm):
-            return (Reservation(ReservationKind.GROW, vm.key, asked.request, size_bytes=vm.size_bytes),)
+            return (_reserved_growth(asked, vm),)
         case Protect(vm):
             return (_reserved_protection(asked, vm),)
         case Tolerate(number):
@@ -188,7 +188,7 @@ def _start_again(asked: Asked, vm: Vm, present: Vm, snapshot: Snapshot, proofs: 
 
 def _grow(asked: Asked, vm: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     present = snapshot.vm(vm.key)
-    if present is None or vm.size_bytes <= present.size_bytes:
+    if present is None or not grows(vm, present):
         return Allow()
     if present.host is None:
         return _start(asked, vm, snapshot, proofs) if present.should_run else Allow()
@@ -199,9 +199,13 @@ def _grow(asked: Asked, vm: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
     room = max(0, host.allocatable_bytes - host.used_bytes) if host is not None else 0
     if vm.size_bytes - present.size_bytes > room:
         return Refuse(messages.grows_past_its_host(present, vm.size_bytes, room))
-    grown = planner.apply(snapshot, planner.GrowVm(vm.key, vm.size_bytes))
+    pages = max(0, host.allocatable_hugepages_bytes - host.used_hugepages_bytes) if host is not None else 0
+    if vm.hugepages_bytes - present.hugepages_bytes > pages:
+        return Refuse(messages.hugepages_past_its_host(present, vm.hugepages_bytes, pages))
+    more = max(vm.size_bytes, present.size_bytes), max(vm.hugepages_bytes, present.hugepages_bytes)
+    grown = planner.apply(snapshot, planner.GrowVm(vm.key, *more))
     if proofs.holds(grown, k):
-        return Allow((), (Reservation(ReservationKind.GROW, vm.key, asked.request, size_bytes=vm.size_bytes),))
+        return Allow((), (_reserved_growth(asked, vm),))
     what = f"Growing VirtualMachine {vm.key} from {messages.gib(present.size_bytes)} to {messages.gib(vm.size_bytes)}"
     return Refuse(messages.would_break(what, snapshot, k, planner.plan(grown)))
 
@@ -265,8 +269,13 @@ def _maintain(asked: Asked, change: Maintain, snapshot: Snapshot, proofs: Proofs
     return Refuse(messages.would_break(what, snapshot, k, planner.plan(after), " (its protected VMs placed elsewhere)") + hint)
 
 
+def grows(vm: Vm, present: Vm) -> bool:
+    """Whether what a VM will be takes more than what it is."""
+    return vm.size_bytes > present.size_bytes or vm.hugepages_bytes > present.hugepages_bytes
+
+
 def _roomiest(vm: Vm, snapshot: Snapshot) -> Host | None:
-    fitting = [h for h in snapshot.hosts if h.accepts_vms and h.free_bytes >= vm.size_bytes and vm.may_run_on(h.name)]
+    fitting = [h for h in snapshot.hosts if planner.usable_for(snapshot, replace(vm, not_agile=()), h)]
     return max(fitting, key=lambda host: (host.free_bytes, host.name), default=None)
 
 
@@ -281,7 +290,13 @@ def _reserved_start(asked: Asked, vm: Vm, host: str | None, *, pinned: bool) -> 
         protection=vm.protection,
         priority=vm.priority,
         allowed=vm.allowed,
+        hugepages_bytes=vm.hugepages_bytes,
+        apart=vm.apart,
     )
+
+
+def _reserved_growth(asked: Asked, vm: Vm) -> Reservation:
+    return Reservation(ReservationKind.GROW, vm.key, asked.request, size_bytes=vm.size_bytes, hugepages_bytes=vm.hugepages_bytes)
 
 
 def _reserved_protection(asked: Asked, vm: Vm) -> Reservation:

@@ -55,11 +55,22 @@ def would_break(what: str, snapshot: Snapshot, before: int, after: Plan, where: 
 
 
 def fits_nowhere(vm: Vm, snapshot: Snapshot) -> str:
-    """No host has the memory for a VM that is to start."""
+    """No host has the memory for a VM that is to start, or each is closed to it by a VM that must not be beside it."""
     usable = [host for host in snapshot.hosts if vm.may_run_on(host.name)]
     most = max(usable, key=lambda host: (host.free_bytes, host.name), default=None)
     if most is None:
         return f"VirtualMachine {vm.key}: no host of pool {snapshot.pool.name} may run it{_why(vm.not_agile)}."
+    roomy = [host for host in usable if host.accepts_vms and host.has_room_for(vm)]
+    if roomy:
+        other = snapshot.beside(vm, roomy[0].name)
+        where = f"{other.key} on {roomy[0].name}" if other is not None else "not even one that has room"
+        return f"VirtualMachine {vm.key}: each host with room for it runs a VM that it must not share a host with ({where})."
+    if most.free_bytes >= vm.size_bytes and vm.hugepages_bytes:
+        pages = max(usable, key=lambda host: (host.free_hugepages_bytes, host.name))
+        return (
+            f"VirtualMachine {vm.key} needs {gib(vm.size_bytes)} and {gib(vm.hugepages_bytes)} of hugepages, but no host of pool "
+            f"{snapshot.pool.name} that may run it has both free: {pages.name} has most hugepages, {gib(pages.free_hugepages_bytes)}."
+        )
     return (
         f"VirtualMachine {vm.key} needs {gib(vm.size_bytes)}, but no host of pool {snapshot.pool.name} that may run it has so much free: "
         f"{most.name} has most, {gib(most.free_bytes)}."
@@ -71,6 +82,14 @@ def grows_past_its_host(vm: Vm, size_bytes: int, free_bytes: int) -> str:
     return (
         f"VirtualMachine {vm.key}: spec.template.spec.domain: it grows from {gib(vm.size_bytes)} to {gib(size_bytes)}, "
         f"but its host {vm.host} has only {gib(free_bytes)} free."
+    )
+
+
+def hugepages_past_its_host(vm: Vm, size_bytes: int, free_bytes: int) -> str:
+    """A running VM's new hugepages do not fit on its host."""
+    return (
+        f"VirtualMachine {vm.key}: spec.template.spec.domain: its hugepages grow from {gib(vm.hugepages_bytes)} to {gib(size_bytes)}, "
+        f"but its host {vm.host} has only {gib(free_bytes)} of them free."
     )
 
 

@@ -57,6 +57,8 @@ class Proofs:
 
     def start_host(self, snapshot: Snapshot, vm: Vm, k: int) -> str | None:
         """The host for a VM that has none, the one with most memory free on which k failures are still survived; None: there is none."""
+        if _has_extras(vm):
+            return self._start_beside(snapshot, vm, k)
         names = frozenset(host.name for host in snapshot.hosts)
         planned = planner.planned(replace(vm, host=None), names)
         usable = [h for h in snapshot.hosts if h.free_bytes >= planned.size and (planned.allowed is None or h.name in planned.allowed)]
@@ -74,6 +76,17 @@ class Proofs:
         problem = _after(snapshot, planned, usable[0], protected=protected)
         if not problem.vms:
             return usable[0].name
+        return usable[0].name if planner.prove(problem, k, snapshot.layout, self._budget).answer is Answer.YES else None
+
+    def _start_beside(self, snapshot: Snapshot, vm: Vm, k: int) -> str | None:
+        """The same for a VM with hugepages, or one that must not be beside others: the pool after each start is proven from the start."""
+        usable = [host for host in snapshot.hosts if planner.usable_for(snapshot, vm, host)]
+        usable.sort(key=lambda host: (-host.free_bytes, host.name))
+        pools = ((host.name, planner.started(snapshot, vm, host.name)) for host in usable[:HOSTS_TRIED])
+        name = next((name for name, after in pools if planner.holds(after, k)), None)
+        if name is not None or not usable:
+            return name
+        problem = planner.problem_of(planner.started(snapshot, vm, usable[0].name))
         return usable[0].name if planner.prove(problem, k, snapshot.layout, self._budget).answer is Answer.YES else None
 
     def _proof(self, snapshot: Snapshot, k: int) -> Proof | None:
@@ -99,7 +112,7 @@ class Proofs:
 def _brought(known: _Known, snapshot: Snapshot) -> Proof | None:
     """The known proof with everything changed that differs; None where hosts came or went, which is proven from the start."""
     before, after = known.snapshot, snapshot
-    if [(h.name, h.domain) for h in before.hosts] != [(h.name, h.domain) for h in after.hosts]:
+    if [_frame(host) for host in before.hosts] != [_frame(host) for host in after.hosts]:
         return None
     if before.pool.failure_domain_key != after.pool.failure_domain_key:
         return None
@@ -109,13 +122,27 @@ def _brought(known: _Known, snapshot: Snapshot) -> Proof | None:
     for vm in after.vms:
         was = old.pop(vm.key, None)
         if was is not vm and was != vm:
+            if _has_extras(vm) or (was is not None and _has_extras(was)):
+                return None
             counts = vm.protection is Protection.PROTECTED and vm.should_run
             vms[vm.key] = planner.planned(vm, names) if counts else None
+    if any(_has_extras(gone) for gone in old.values()):
+        return None
     vms |= dict.fromkeys(old)
     free: Mapping[str, int] = {
         a.name: a.free_bytes for b, a in zip(before.hosts, after.hosts, strict=True) if b is not a and b.free_bytes != a.free_bytes
     }
     return known.proof.changed(vms, free) if vms or free else known.proof
+
+
+def _frame(host: Host) -> tuple[object, ...]:
+    """What no proof of before outlasts."""
+    return host.name, host.domain, host.free_hugepages_bytes
+
+
+def _has_extras(vm: Vm) -> bool:
+    """Whether memory alone does not say what a change of it does to the others."""
+    return vm.hugepages_bytes > 0 or bool(vm.apart)
 
 
 def _alike(one: Layout, other: Layout) -> bool:
@@ -129,6 +156,8 @@ def _bound_anew(proof: Proof, before: Layout, after: Layout) -> Proof:
     """The proof with those VMs in other zones that the layout has in other zones."""
     if before.bind is after.bind or before.bind == after.bind:
         return proof
+    if proof.has_extras:
+        return Proof(proof.problem(), after, proof.failures)
     for key, zone in sorted(after.bind.items() - before.bind.items()):
         vm = proof.vms.get(key)
         if vm is not None and proof.bind.get(key) != zone and 0 <= zone < len(proof.chains):

@@ -100,6 +100,8 @@ def _entry(entry: Reservation) -> Json:
         "priority": entry.priority,
         "allowed": sorted(entry.allowed) if entry.allowed is not None else None,
         "tolerate": entry.tolerate,
+        "hugepagesBytes": entry.hugepages_bytes,
+        "apart": sorted(entry.apart),
     }
 
 
@@ -122,6 +124,8 @@ def decode(obj: Json) -> Ledger:
                     priority=int(e["priority"]),
                     allowed=frozenset(e["allowed"]) if e["allowed"] is not None else None,
                     tolerate=int(e["tolerate"]),
+                    hugepages_bytes=int(e.get("hugepagesBytes", 0)),  # a release before this one knew neither
+                    apart=frozenset(e.get("apart", ())),
                 )
                 for e in entries
             ),

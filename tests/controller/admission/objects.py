@@ -12,7 +12,7 @@ def node(name: str, gib: int = 16, **labels: str) -> Json:
     """A Node that takes VMs."""
     return {
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubevirt.io/schedulable": "true", **labels}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "kubevirt.io/schedulable": "true", **labels}},
         "status": {"allocatable": {"memory": f"{gib}Gi"}, "conditions": [{"type": "Ready", "status": "True"}]},
     }
 
