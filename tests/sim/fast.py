@@ -1,8 +1,9 @@
 """Makes the core fast enough for many schedules without changing what it does.
 
 The checksum of a block is taken by zlib instead of a loop in Python: another polynomial of the same length, so a torn or changed block is
-found as before. A block that was decoded once is not decoded again. Copies of frozen dataclasses are made field by field without the
-general machinery, and what follows from a frozen configuration is computed once; what a class checks on construction it still checks.
+found as before. A block that was decoded once is not decoded again. Frozen dataclasses are made and copied by functions written out for
+their fields; for that their guard against changes is put aside (the plain core, which all other tests run, keeps it). What a class checks
+on construction it still checks. What follows from a frozen configuration is computed once.
 `tests/sim/test_simulator.py` compares runs with and without this.
 """
 
@@ -19,6 +20,7 @@ from quorate_core.timing import Timing
 
 _EMPTY = bytes(slot.BLOCK_BYTES)
 _DECODE = slot.decode
+_ABSENT = object()
 
 
 def install() -> Callable[[], None]:
@@ -26,12 +28,13 @@ def install() -> Callable[[], None]:
     undone: list[tuple[Any, str, Any]] = []
 
     def put(module: Any, name: str, value: Any) -> None:
-        undone.append((module, name, getattr(module, name)))
+        undone.append((module, name, vars(module).get(name, _ABSENT)))
         setattr(module, name, value)
 
     put(slot, "crc32c", zlib.crc32)
     put(slot, "decode_header", functools.lru_cache(maxsize=64)(slot.decode_header))
     put(slot, "is_empty", _is_empty)
+    put(slot, "any", _any)
     for kind in (Timing, PoolConfig):
         for name, value in list(vars(kind).items()):
             if isinstance(value, property) and value.fget is not None:
@@ -42,10 +45,17 @@ def install() -> Callable[[], None]:
             put(module, "decode", remembered)
         if getattr(module, "replace", None) is dataclasses.replace:
             put(module, "replace", _copy)
+    for kind in {one for module in _core() for one in vars(module).values() if isinstance(one, type) and _is_frozen(one)}:
+        put(kind, "__init__", _maker(kind))
+        put(kind, "__setattr__", object.__setattr__)
+        put(kind, "__delattr__", object.__delattr__)
 
     def undo() -> None:
         for module, name, value in reversed(undone):
-            setattr(module, name, value)
+            if value is _ABSENT:
+                delattr(module, name)
+            else:
+                setattr(module, name, value)
 
     return undo
 
@@ -70,19 +80,52 @@ def _once(get: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return remembered
 
 
+def _is_frozen(kind: type) -> bool:
+    settings = vars(kind).get("__dataclass_params__")
+    return settings is not None and settings.frozen and settings.init and "__slots__" in vars(kind)
+
+
+def _any(block: Any) -> bool:
+    return bool(block.strip(b"\0")) if isinstance(block, bytes) else any(block)
+
+
 def _is_empty(block: bytes) -> bool:
     return block == _EMPTY if len(block) == len(_EMPTY) else not any(block)
 
 
 @functools.cache
-def _copier(kind: type) -> tuple[Callable[[Any], Any], dict[str, Callable[[Any, Any], None]], bool]:
-    """A function that copies all fields of that class, written for it; what sets each field; and whether the class checks itself."""
+def _copier(kind: type, changed: tuple[str, ...]) -> Callable[..., Any]:
+    """A function that copies an object of that class but for those fields, which it is given in that order; written out for it."""
     names = [f.name for f in dataclasses.fields(kind)]
-    setters = {name: kind.__dict__[name].__set__ for name in names}
-    known = {"new": object.__new__, "kind": kind, **{f"set_{name}": setter for name, setter in setters.items()}}
-    lines = [f" set_{name}(copy, one.{name})" for name in names]
-    exec("\n".join(["def copied(one):", " copy = new(kind)", *lines, " return copy"]), known)
-    return known["copied"], setters, hasattr(kind, "__post_init__")
+    lines = [f" copy.{name} = {name if name in changed else f'one.{name}'}" for name in names]
+    checks = [" copy.__post_init__()"] if hasattr(kind, "__post_init__") else []
+    return _written(", ".join(("one", *changed)), [" copy = new(kind)", *lines, *checks, " return copy"], new=object.__new__, kind=kind)
+
+
+def _maker(kind: type) -> Callable[..., None]:
+    """The `__init__` of that class, written out for one whose fields may be set as those of any other object."""
+    fields = dataclasses.fields(kind)
+    known: dict[str, Any] = {}
+    takes, lines = ["self"], []
+    for f in fields:
+        if f.default_factory is not dataclasses.MISSING:
+            known[f"make_{f.name}"] = f.default_factory
+            known["missing"] = dataclasses.MISSING
+            takes.append(f"{f.name}=missing")
+            lines.append(f" self.{f.name} = make_{f.name}() if {f.name} is missing else {f.name}")
+            continue
+        if f.default is not dataclasses.MISSING:
+            known[f"default_{f.name}"] = f.default
+        takes.append(f.name if f.default is dataclasses.MISSING else f"{f.name}=default_{f.name}")
+        lines.append(f" self.{f.name} = {f.name}")
+    lines += [" self.__post_init__()"] if hasattr(kind, "__post_init__") else []
+    return _written(", ".join(takes), lines or [" pass"], **known)
+
+
+def _written(takes: str, lines: list[str], **known: Any) -> Callable[..., Any]:
+    exec("\n".join([f"def written({takes}):", *lines]), known)
+    written: Callable[..., Any] = known["written"]
+    return written
 
 
 def _copy(instance: Any, /, **changes: Any) -> Any:
@@ -91,10 +134,4 @@ def _copy(instance: Any, /, **changes: Any) -> Any:
             break
     else:
         return instance  # frozen, so the same will do
-    copied, setters, checks = _copier(instance.__class__)
-    copy = copied(instance)
-    for name, value in changes.items():
-        setters[name](copy, value)
-    if checks:
-        copy.__post_init__()
-    return copy
+    return _copier(instance.__class__, tuple(changes))(instance, *changes.values())
