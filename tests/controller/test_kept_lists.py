@@ -20,7 +20,7 @@ HOSTS = tuple(f"h{i}" for i in range(5))
 
 def ring(free: int = 4) -> Snapshot:
     """Each host has a large VM, which may use the host after it, and a small one, which may use the next two. One failure is survived
-    if the large one goes to the next host and the small one to the one after that; no rule of zones knows this."""
+    if the large one goes to the next host and the small one to the one after that; no rule without lists knows this before a search."""
     vms = []
     for i, name in enumerate(HOSTS):
         after, then = HOSTS[(i + 1) % 5], HOSTS[(i + 2) % 5]
