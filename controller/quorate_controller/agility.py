@@ -1,8 +1,9 @@
 """Where a VM may be started, and why not elsewhere: XenServer's "agile", as a set of hosts with reasons.
 
 Only what binds a VM for good is judged here (disks, devices, labels, taints); whether a host accepts VMs at this moment is
-translate.py's business, and which VMs keep each other away apart.py's. What the planner cannot count (devices, hugepages, dedicated CPUs)
-makes a VM not agile rather than optimistically planned. Networks that only some hosts have are seen through node selectors only.
+translate.py's business, which VMs keep each other away apart.py's, and hugepages pages.py's. What the planner cannot count (devices,
+dedicated CPUs) makes a VM not agile rather than optimistically planned. Networks that only some hosts have are seen through node selectors
+only.
 """
 
 import functools
@@ -154,8 +155,6 @@ def _bound_to_its_host(vm: Json, spec: Json) -> Iterator[str]:
             yield f"interface {interface.get('name')} is an SR-IOV function of its host; devices are not counted"
     if dig(domain, "cpu").get("dedicatedCpuPlacement"):
         yield "dedicated CPUs, which are not counted"
-    if "hugepages" in dig(domain, "memory"):
-        yield "hugepages, which are not counted"
     if dig(spec, "affinity", "podAffinity").get("requiredDuringSchedulingIgnoredDuringExecution"):
         yield "required podAffinity: that VMs run beside each other is not planned for"
     if any(rule.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule" for rule in spec.get("topologySpreadConstraints") or ()):

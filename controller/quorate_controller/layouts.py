@@ -21,6 +21,7 @@ LIST_MOST = 8
 """What the API's schema takes; a layout beyond that is not stored, so that the plain rule runs."""
 
 
+Chain = tuple[int, ...] | None
 Binding = int | tuple[str, ...]
 """The number of a zone, or a list of hosts."""
 Bindings = Mapping[str, Mapping[str, Binding]]
@@ -39,7 +40,7 @@ def stored(observed: Observed, bound: Bindings | None = None) -> dict[str, Layou
     bound = bindings(observed.protectedvms) if bound is None else bound
     layouts = {
         pool: Layout(
-            tuple(LaidZone(chain, zone) for chain, zone in zip(chains[pool] or (), zones, strict=True)),
+            tuple(LaidZone(chain, zone, beside) for (chain, beside), zone in zip(chains[pool] or (), zones, strict=True)),
             {vm: at for vm, at in bound.get(pool, {}).items() if isinstance(at, int)},
         )
         for pool, zones in memory.items()
@@ -66,17 +67,23 @@ def bindings(protectedvms: Iterable[Json]) -> dict[str, dict[str, Binding]]:
     return bound
 
 
-def _chains(pool: Json) -> list[tuple[int, ...] | None] | None:
-    found: list[tuple[int, ...] | None] = []
+def _chains(pool: Json) -> list[tuple[Chain, Chain]] | None:
+    """The blocks of each zone, and the hugepages beside them."""
+    found: list[tuple[Chain, Chain]] = []
     for zone in dig(pool, "status").get("zones") or ():
         if dig(zone).get("kind") == "any":
-            found.append(None)
+            found.append((None, None))
             continue
         blocks = dig(zone).get("blocks") or ()
         whole = all(isinstance(block, int) and block > 0 for block in blocks)
         if not blocks or not whole or any(large <= small or large % small for small, large in pairwise(blocks)):
             return None
-        found.append(tuple(blocks))
+        beside = dig(zone).get("hugepages") or None
+        if beside is not None:
+            whole = len(beside) == len(blocks) and all(isinstance(pages, int) and pages > 0 for pages in beside)
+            if not whole or any(pages * blocks[0] != beside[0] * block for pages, block in zip(beside, blocks, strict=True)):
+                return None
+        found.append((tuple(blocks), None if beside is None else tuple(beside)))
     return found
 
 
@@ -86,7 +93,12 @@ def zones_of(layout: Layout | None) -> list[PlanZone]:
         return []
     if layout.lists:
         return [PlanZone(kind="lists")]
-    return [PlanZone(kind="any") if zone.chain is None else PlanZone(kind="chain", blocks=list(zone.chain)) for zone in layout.zones]
+    return [
+        PlanZone(kind="any")
+        if zone.chain is None
+        else PlanZone(kind="chain", blocks=list(zone.chain), hugepages=list(zone.hugepages or ()))
+        for zone in layout.zones
+    ]
 
 
 def bytes_of(layout: Layout | None, host: str) -> list[int]:

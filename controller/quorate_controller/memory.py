@@ -110,22 +110,22 @@ def _quantity(text: str) -> int:
     return math.ceil(number)
 
 
-def pod_request_bytes(pod: Json) -> int:
+def pod_request_bytes(pod: Json, resource: str = "memory") -> int:
     """What the scheduler counts for the pod: the larger of its steady and its starting need, sidecars in both, plus its overhead."""
     metadata, spec = pod["metadata"], dig(pod, "spec")
     name = f"Pod {metadata.get('namespace', 'default')}/{metadata['name']}"
     resized = {status.get("name"): status for status in _containers(dig(pod, "status"), "containerStatuses", "initContainerStatuses")}
-    overhead = dig(spec, "overhead").get("memory")
-    extra = 0 if overhead is None else quantity_bytes(overhead, name, "spec.overhead.memory")
-    whole = dig(spec, "resources", "requests").get("memory")
+    overhead = dig(spec, "overhead").get(resource)
+    extra = 0 if overhead is None else quantity_bytes(overhead, name, f"spec.overhead.{resource}")
+    whole = dig(spec, "resources", "requests").get(resource)
     if whole is not None:  # pod-level resources replace the sum over containers
-        return quantity_bytes(whole, name, "spec.resources.requests.memory") + extra
+        return quantity_bytes(whole, name, f"spec.resources.requests.{resource}") + extra
 
     def request(container: Json) -> int:
         """An in-place resize counts at the larger of what is asked and what is given, as in the scheduler."""
-        where = f"spec.containers[{container.get('name')}].resources.requests.memory"
-        asked = dig(container, "resources", "requests").get("memory")
-        given = dig(resized.get(container.get("name")), "allocatedResources").get("memory")
+        where = f"spec.containers[{container.get('name')}].resources.requests.{resource}"
+        asked = dig(container, "resources", "requests").get(resource)
+        given = dig(resized.get(container.get("name")), "allocatedResources").get(resource)
         return max((quantity_bytes(value, name, where) for value in (asked, given) if value is not None), default=0)
 
     sidecars = starting = 0
@@ -179,15 +179,9 @@ def vmi_memory_bytes(spec: Json, name: str, config: KubeVirtConfig, path: str = 
     resources = dig(domain, "resources")
     guest = _optional(dig(domain, "memory").get("guest"), name, f"{path}.domain.memory.guest")
     request = _optional(dig(resources, "requests").get("memory"), name, f"{path}.domain.resources.requests.memory")
-    limit = _optional(dig(resources, "limits").get("memory"), name, f"{path}.domain.resources.limits.memory")
     hugepages = dig(domain, "memory", "hugepages").get("pageSize")
     overhead = _overhead_bytes(spec, name, config, request or 0)
-    base = request or limit
-    if not base:
-        unit = guest or _optional(hugepages, name, f"{path}.domain.memory.hugepages.pageSize")
-        if not unit:
-            raise BadInput(name, f"{path}.domain.memory.guest", "missing; without it the VM's memory is unknown")
-        base = unit * 100 // config.memory_overcommit_percent
+    base = _base_bytes(spec, name, config, path)
     if hugepages is not None:  # guest memory then comes from hugepages, another resource
         launcher = max(0, base - (guest or base)) + overhead
     elif resources.get("overcommitGuestOverhead"):
@@ -195,6 +189,33 @@ def vmi_memory_bytes(spec: Json, name: str, config: KubeVirtConfig, path: str = 
     else:
         launcher = base + overhead
     return launcher + _support_bytes(spec, config)
+
+
+def vmi_hugepages(spec: Json, name: str, config: KubeVirtConfig, path: str = "spec") -> tuple[str, int]:
+    """The page size, as written, and the bytes of hugepages that the launcher pod will request; "" and 0 without. Raises `BadInput`."""
+    domain = dig(spec, "domain")
+    size = dig(domain, "memory", "hugepages").get("pageSize")
+    if size is None:
+        return "", 0
+    quantity_bytes(size, name, f"{path}.domain.memory.hugepages.pageSize")
+    guest = _optional(dig(domain, "memory").get("guest"), name, f"{path}.domain.memory.guest")
+    base = _base_bytes(spec, name, config, path)
+    return str(size), min(base, guest or base)
+
+
+def _base_bytes(spec: Json, name: str, config: KubeVirtConfig, path: str) -> int:
+    """What the VM asks for without what surrounds it: its request, else its limit, else its guest memory."""
+    domain = dig(spec, "domain")
+    memory, resources = dig(domain, "memory"), dig(domain, "resources")
+    guest = _optional(memory.get("guest"), name, f"{path}.domain.memory.guest")
+    request = _optional(dig(resources, "requests").get("memory"), name, f"{path}.domain.resources.requests.memory")
+    limit = _optional(dig(resources, "limits").get("memory"), name, f"{path}.domain.resources.limits.memory")
+    if request or limit:
+        return request or limit or 0
+    unit = guest or _optional(dig(memory, "hugepages").get("pageSize"), name, f"{path}.domain.memory.hugepages.pageSize")
+    if not unit:
+        raise BadInput(name, f"{path}.domain.memory.guest", "missing; without it the VM's memory is unknown")
+    return unit * 100 // config.memory_overcommit_percent
 
 
 def _optional(value: Any, name: str, field: str) -> int | None:

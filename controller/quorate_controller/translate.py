@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from quorate_api.hahost import HAHost
-from quorate_controller import agility, apart, memory
+from quorate_controller import agility, apart, memory, pages
 from quorate_controller.kube import Json
 from quorate_controller.membership import Wish, described, key_of, parse_pool, pool_of
 from quorate_controller.memory import dig, quantity_bytes
@@ -58,13 +58,17 @@ def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reserva
     if not nodes:
         remarks.append(f"HAPool {pool}: spec.hostSelector: no Node is selected")
     vms = _vms(world, pool, nodes, remarks)
+    page_size = world.page_sizes.get(pool) or pages.size_of_pool((vm for vm, _ in vms), nodes)
+    vms = [(pages.counted(vm, page_size), extra) for vm, extra in vms]
     tolerated = _taints_that_vms_tolerate(nodes, vms, world)
     hosts = [_host(world, node, model.spec.failure_domain_key, tolerated, remarks) for node in nodes]
+    hosts = [_with_hugepages(world, host, node, page_size, remarks) for host, node in zip(hosts, nodes, strict=True)]
     dead = {host.name for host in hosts if host.phase is HostPhase.FENCED}
-    grown: dict[str, int] = {}
+    grown: dict[str, tuple[int, int]] = {}
     for vm, extra in vms:
-        if vm.host is not None:
-            grown[vm.host] = grown.get(vm.host, 0) + extra
+        if vm.host is not None and (extra or vm.hugepages_bytes):
+            size, hugepages = grown.get(vm.host, (0, 0))
+            grown[vm.host] = size + extra, hugepages + _grown_hugepages(world, vm)
     snapshot = Snapshot(
         pool=Pool(
             name=pool,
@@ -73,12 +77,26 @@ def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reserva
             overcommit_policy=OvercommitPolicy(model.spec.overcommit_policy),
             failure_domain_key=model.spec.failure_domain_key,
         ),
-        hosts=tuple(replace(h, used_bytes=h.used_bytes + grown.get(h.name, 0)) for h in hosts if h.name not in dead),
+        hosts=tuple(_grown(host, *grown.get(host.name, (0, 0))) for host in hosts if host.name not in dead),
         vms=tuple(_without_dead(vm, dead) for vm, _ in vms),
         remarks=tuple(dict.fromkeys(remarks)),
+        page_size=page_size,
         layout=world.layouts.get(pool),
     )
     return ledger.reserve(snapshot, reservations)
+
+
+def _grown(host: Host, size_bytes: int, hugepages_bytes: int) -> Host:
+    if not size_bytes and not hugepages_bytes:
+        return host
+    used, hugepages = host.used_bytes + size_bytes, host.used_hugepages_bytes + hugepages_bytes
+    return replace(host, used_bytes=used, used_hugepages_bytes=hugepages)
+
+
+def _grown_hugepages(world: World, vm: Vm) -> int:
+    """Bytes by which a VM's hugepages have grown since its launcher pod was made."""
+    pod = world.bound_pod(vm.key)
+    return max(0, vm.hugepages_bytes - pages.pod_hugepages(pod or {}).get(vm.page_size, 0)) if vm.hugepages_bytes else 0
 
 
 def _without_dead(vm: Vm, dead: set[str]) -> Vm:
@@ -95,28 +113,41 @@ def _host(world: World, node: Json, domain_key: str | None, tolerated: frozenset
     phase = (hahost.status.phase if hahost is not None else None) or HostPhase.JOINING
     why = "; ".join(_why_no_vms(world, node, hahost, phase, tolerated))
     used = _used(world, world.pods_by_node.get(name, ()), remarks)
-    try:
-        allocatable = quantity_bytes(_given(dig(node, "status", "allocatable").get("memory")), f"Node {name}", "status.allocatable.memory")
-    except BadInput as error:
-        if world.strict:
-            raise
-        remarks.append(f"{error}; counted as no memory")
-        allocatable = 0
+    allocatable = _allocatable(world, node, "memory", remarks)
     domain = dig(node, "metadata", "labels").get(domain_key) if domain_key else None
     if domain_key and domain is None:
         remarks.append(f"Node {name}: metadata.labels[{domain_key}]: missing; it counts as a failure domain of its own")
     return Host(name, allocatable, used, phase, accepts_vms=not why, why_not=why, domain=domain)
 
 
-def _used(world: World, pods: tuple[Json, ...], remarks: list[str]) -> int:
+def _with_hugepages(world: World, host: Host, node: Json, page_size: str, remarks: list[str]) -> Host:
+    resource = pages.PREFIX + page_size
+    if not page_size or resource not in dig(node, "status", "allocatable"):
+        return host
+    used = _used(world, world.pods_by_node.get(host.name, ()), remarks, resource)
+    return replace(host, allocatable_hugepages_bytes=_allocatable(world, node, resource, remarks), used_hugepages_bytes=used)
+
+
+def _allocatable(world: World, node: Json, resource: str, remarks: list[str]) -> int:
+    amount = _given(dig(node, "status", "allocatable").get(resource))
+    try:
+        return quantity_bytes(amount, f"Node {node['metadata']['name']}", f"status.allocatable.{resource}")
+    except BadInput as error:
+        if world.strict:
+            raise
+        remarks.append(f"{error}; counted as none")
+        return 0
+
+
+def _used(world: World, pods: tuple[Json, ...], remarks: list[str], resource: str = "memory") -> int:
     """Bytes that these pods request; what cannot be read is among the remarks."""
     if world.memo is not None:
         with contextlib.suppress(BadInput):
-            return world.memo.of("used", (pods,), lambda: sum(_request(world, pod) for pod in pods))
+            return world.memo.of(f"used {resource}", (pods,), lambda: sum(_request(world, pod, resource) for pod in pods))
     used = 0
     for pod in pods:
         try:
-            used += _request(world, pod)
+            used += _request(world, pod, resource)
         except BadInput as error:
             if world.strict:
                 raise
@@ -124,9 +155,9 @@ def _used(world: World, pods: tuple[Json, ...], remarks: list[str]) -> int:
     return used
 
 
-def _request(world: World, pod: Json) -> int:
-    request = partial(memory.pod_request_bytes, pod)
-    return request() if world.memo is None else world.memo.of("request", (pod,), request)
+def _request(world: World, pod: Json, resource: str) -> int:
+    request = partial(memory.pod_request_bytes, pod, resource)
+    return request() if world.memo is None else world.memo.of(f"request {resource}", (pod,), request)
 
 
 def _given(value: object) -> object:
@@ -242,6 +273,7 @@ def _vm(world: World, obj: Json, wish: Wish | None, pod: Json | None, host: str 
     key = key_of(obj)
     size, grown = _size(world, obj, pod)
     places = agility.places(obj, pod or world.pending_pod(key), hosts, world.disks, host)
+    page_size, hugepages = _hugepages(world, obj, pod or world.pending_pod(key))
     spec = wish.spec if wish is not None else None
     vm = Vm(
         key=key,
@@ -253,8 +285,25 @@ def _vm(world: World, obj: Json, wish: Wish | None, pod: Json | None, host: str 
         should_run=should_run(obj, world.vmis.get(key)),
         allowed=None if places.allowed == hosts.names else places.allowed,
         not_agile=places.reasons,
+        hugepages_bytes=hugepages,
+        page_size=page_size,
     )
     return vm, grown
+
+
+def _hugepages(world: World, obj: Json, pod: Json | None) -> tuple[str, int]:
+    """The page size of the VM's next launcher pod, and what it will request of those pages: no less than its present pod does."""
+    asked = pages.pod_hugepages(pod) if pod is not None else {}
+    instancetype, missing = _instancetype(world, obj)
+    spec = dig(obj, "spec", "template", "spec")
+    if instancetype is not None:
+        spec = memory.expanded(spec, dig(instancetype, "spec"), described(obj))
+    if missing:
+        spec = dig(world.vmis.get(key_of(obj)), "spec")
+    if "hugepages" not in dig(spec, "domain", "memory"):
+        return max(asked.items(), key=lambda item: (item[1], item[0]), default=("", 0)) if missing else ("", 0)
+    size, wanted = memory.vmi_hugepages(spec, described(obj), world.config, "spec.template.spec")
+    return size, max(wanted, asked.get(size, 0))
 
 
 def _size(world: World, obj: Json, pod: Json | None) -> tuple[int, int]:

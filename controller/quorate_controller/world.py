@@ -42,6 +42,8 @@ class World:
     instancetypes: Mapping[tuple[str, str], Json]
     layouts: Mapping[str, Layout]
     memo: Memo | None = None
+    page_sizes: Mapping[str, str] = field(default_factory=dict)
+    """By pool, the size of the hugepages that are counted, where that is known better than from these objects."""
     translated: Translated = field(default_factory=dict)
     """What translate.py has made of the VMs, for the next time that it is asked."""
 

@@ -91,6 +91,7 @@ class Vm:
     `host` is where its launcher pod is bound, or None while it has none (off, or waiting to be placed).
     `should_run` is the user's wish (run strategy), not the present state.
     `allowed` names the hosts it may be started on; None means every host of the pool.
+    `page_size` is as in the VM's specification; only hugepages of the pool's size are counted.
     VMs with a common label in `apart` never share a host, be they protected or not.
     `not_agile` lists why it cannot be started on another host; empty means agile.
     """
@@ -105,6 +106,7 @@ class Vm:
     allowed: frozenset[str] | None = None
     not_agile: tuple[str, ...] = ()
     hugepages_bytes: int = 0
+    page_size: str = ""
     apart: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -136,6 +138,8 @@ class Snapshot:
     vms: tuple[Vm, ...] = ()
     remarks: tuple[str, ...] = field(default=())
     """What could not be read or counted, in words; shown to people, never used to decide in favour of a start."""
+    page_size: str = ""
+    """Of the hugepages that are counted; empty where there are none."""
     layout: Layout | None = None
     """How memory is set aside for restarts, as it was last stored; None where nothing was."""
 

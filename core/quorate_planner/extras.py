@@ -43,18 +43,19 @@ def has_extras(problem: Problem) -> bool:
     return any(vm.hugepages for vm in problem.vms) or bool(_shared(problem.vms))
 
 
-def measures(problem: Problem) -> Iterator[Problem]:
-    """Ordinary problems that each tolerate at least what this one does."""
-    yield replace(problem, hosts=tuple(map(_plain_host, problem.hosts)), vms=tuple(map(_plain_vm, problem.vms)))
+def measures(problem: Problem) -> Iterator[tuple[str, Problem]]:
+    """Ordinary problems that each tolerate at least what this one does, and in words what each counts instead of memory."""
+    yield "", replace(problem, hosts=tuple(map(_plain_host, problem.hosts)), vms=tuple(map(_plain_vm, problem.vms)))
     paged = [vm for vm in problem.vms if vm.hugepages]
     if paged:
         hosts = tuple(_plain_host(host)._replace(free=host.hugepages) for host in problem.hosts)
-        yield replace(problem, hosts=hosts, vms=tuple(_plain_vm(vm)._replace(size=vm.hugepages) for vm in paged))
+        yield "in hugepages", replace(problem, hosts=hosts, vms=tuple(_plain_vm(vm)._replace(size=vm.hugepages) for vm in paged))
     for label in sorted(_shared(problem.vms)):
         members = [vm for vm in problem.vms if label in vm.apart]
         taken = {vm.host for vm in members}
         hosts = tuple(_plain_host(host)._replace(free=0 if host.name in taken else 1) for host in problem.hosts)
-        yield replace(problem, hosts=hosts, vms=tuple(_plain_vm(vm)._replace(size=1) for vm in members))
+        of = f"in hosts for VMs that must not share one ({label})"
+        yield of, replace(problem, hosts=hosts, vms=tuple(_plain_vm(vm)._replace(size=1) for vm in members))
 
 
 def set_aside(problem: Problem, failures: int) -> SetAside | None:

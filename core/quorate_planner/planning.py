@@ -79,7 +79,10 @@ def _ceiling(problem: Problem, counted: tally.Tally) -> tuple[Problem, bounds.Ce
     """The lowest upper bound, and the ordinary problem that it is about: the problem itself, unless memory alone does not say it all."""
     if not counted.extras:
         return problem, bounds.ceiling(counted)
-    found = [(part, bounds.ceiling(tally.count(part))) for part in extras.measures(problem)]
+    found = []
+    for what, part in extras.measures(problem):
+        ceiling = bounds.ceiling(tally.count(part))
+        found.append((part, replace(ceiling, why=f"{ceiling.why} (counted {what})") if what and ceiling is not None else ceiling))
     return min(found, key=lambda pair: len(problem.hosts) if pair[1] is None else pair[1].most)
 
 

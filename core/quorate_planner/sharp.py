@@ -111,7 +111,7 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None, by_l
 
 def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
     """The same where VMs have needs beside memory: zones set aside for them, and the rest as an ordinary problem."""
-    plan = min((plan_problem(part) for part in extras.measures(problem)), key=lambda plan: (plan.upper, plan.waiting_placed))
+    plan = min((_measured(what, part) for what, part in extras.measures(problem)), key=lambda plan: (plan.upper, plan.waiting_placed))
     best, certificate = -1, None
     low, high = 0, plan.upper if enough is None else min(plan.upper, max(0, enough))
     failures = high  # more failures need more set aside and leave less: a search by halves, from the top
@@ -144,6 +144,13 @@ def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
         placements=_placements(problem, certificate),
     )
     return Sharp(proved, certificate)
+
+
+def _measured(what: str, part: Problem) -> Plan:
+    plan = plan_problem(part)
+    if not what or plan.witness is None:
+        return plan
+    return replace(plan, witness=replace(plan.witness, reason=f"{plan.witness.reason} (counted {what})"))
 
 
 class _Search:

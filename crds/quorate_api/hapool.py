@@ -204,6 +204,13 @@ class PlanZone(ApiModel):
         list[Annotated[int, Field(ge=1)]],
         Field(max_length=64, description="Block sizes in bytes, rising, each a divisor of the next. Empty for kinds any and lists."),
     ] = Field(default_factory=list)
+    hugepages: Annotated[
+        list[Annotated[int, Field(ge=1)]],
+        Field(
+            max_length=64,
+            description="Bytes of hugepages beside each of the blocks, in the same ratio for all; empty where the zone is memory only.",
+        ),
+    ] = Field(default_factory=list)
 
 
 class HAPoolStatus(ApiModel):

@@ -82,7 +82,6 @@ def test_a_vm_with_another_possible_host_is_agile(arguments: dict[str, Any], all
         ({"domain": {"devices": {"hostDevices": [{"deviceName": "v/h"}]}}}, "host device v/h of its host; devices are not counted"),
         ({"domain": {"devices": {"interfaces": [{"name": "i", "sriov": {}}]}}}, "interface i is an SR-IOV function of its host"),
         ({"domain": {"cpu": {"dedicatedCpuPlacement": True}}}, "dedicated CPUs, which are not counted"),
-        ({"domain": {"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}}, "hugepages, which are not counted"),
         ({"strategy": "Once"}, "runStrategy Once: KubeVirt starts it once only"),
         (
             {"template": {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}}},

@@ -174,7 +174,8 @@ class Scene:
         # NB: only this VM is wanted, so only it is translated: a burst of requests must not read every pod again for each.
         seen = replace(self._observed, vms=(vm,))
         alone = replace(self._world, observed=seen, vms={key: vm}, wishes={key: own}, pods_by_node={}, remarks=(), memo=None, translated={})
-        snapshot = snapshot_from(alone, pool)
+        sizes = {name: known.page_size for name, known in self.snapshots.items()}
+        snapshot = snapshot_from(replace(alone, page_sizes=sizes), pool)
         found = snapshot.vm(key)
         if found is not None:
             return found

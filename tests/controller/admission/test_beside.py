@@ -117,3 +117,51 @@ def test_many_starts_of_ordinary_vms_go_on_from_the_kept_proof_beside_databases(
     monkeypatch.setattr("quorate_planner.incremental.sought", search)
     second = settle([request(labelled(vm("b", 2, "Always")), None)], scene, first.ledgers, proofs)
     assert isinstance(second.verdicts[0][1], Allow)
+
+
+def paged(name: str, gib: int = 4, strategy: str = "Always") -> Json:
+    made = vm(name, gib, strategy)
+    made["spec"]["template"]["spec"]["domain"]["memory"]["hugepages"] = {"pageSize": "2Mi"}
+    return made
+
+
+def paged_pool(*free: int, on: str = "n1") -> Observed:
+    """Nodes with so many GiB of hugepages, and a protected VM with 4 GiB of them on n1."""
+    nodes = [node(f"n{i}") for i in range(1, len(free) + 1)]
+    for made, gib in zip(nodes, free, strict=True):
+        made["status"]["allocatable"]["hugepages-2Mi"] = f"{gib}Gi"
+    pod = launcher("db0", on, 1)
+    pod["spec"]["containers"][0]["resources"]["requests"]["hugepages-2Mi"] = "4Gi"
+    hosts = tuple(hahost(made["metadata"]["name"]) for made in nodes)
+    return cluster(nodes=tuple(nodes), hahosts=hosts, vms=(paged("db0"),), pods=(pod,), protectedvms=(pvm("db0"),))
+
+
+def test_a_vm_with_hugepages_starts_where_they_are_and_where_a_restart_still_finds_some() -> None:
+    (verdict,) = answers(paged_pool(8, 8, 0), labelled(paged("new")))
+    assert isinstance(verdict, Allow), verdict
+    (entry,) = verdict.reservations
+    assert (entry.host, entry.hugepages_bytes) == ("n2", 4 << 30)
+    assert entry.size_bytes < 1 << 30
+
+
+def test_a_vm_with_hugepages_that_would_take_those_kept_for_a_restart_is_refused() -> None:
+    first, second = answers(paged_pool(8, 8, 0), labelled(paged("new")), labelled(paged("more")))
+    assert isinstance(first, Allow)
+    assert isinstance(second, Refuse)
+    for taken in (paged("unprotected", 8), labelled(paged("new", 8))):
+        (verdict,) = answers(paged_pool(8, 8, 0), taken)
+        assert isinstance(verdict, Refuse), taken
+
+
+def test_where_memory_is_plenty_and_hugepages_are_not_the_refusal_says_which_are_missing() -> None:
+    (verdict,) = answers(replace(paged_pool(4, 2, 0), hapools=(hapool(tolerate=0),)), labelled(paged("new", 6)))
+    assert isinstance(verdict, Refuse)
+    assert "has both free: n2 has most hugepages, 2.0 GiB" in verdict.message
+
+
+def test_growing_hugepages_beyond_what_a_restart_finds_is_refused() -> None:
+    observed = paged_pool(16, 6, 0)
+    old = observed.vms[0]
+    for gib, admitted in ((6, True), (8, False)):
+        verdict = settle([request(paged("db0", gib), old)], Scene(observed), {}, Proofs(search_seconds=5.0)).verdicts[0][1]
+        assert isinstance(verdict, Allow if admitted else Refuse), (gib, verdict)
