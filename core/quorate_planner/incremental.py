@@ -180,7 +180,8 @@ def best_layout(problem: Problem, candidates: Sequence[Layout]) -> Layout | None
     best, most = None, -1
     for layout in candidates:
         if layout.lists:
-            better = Layout(lists=listing.completed(problem, layout.lists, problem.wish))
+            short = lists.Moves(problem, layout.lists).limit < problem.wish  # a VM that is new, or may use other hosts now
+            better = Layout(lists=listing.completed(problem, layout.lists, problem.wish)) if short else layout
             certified = lists.certified(problem, better.lists)
             if certified > most:
                 best, most = layout if better.lists == layout.lists else better, certified

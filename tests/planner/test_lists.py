@@ -30,7 +30,7 @@ from quorate_planner import (
 )
 from quorate_planner.targets import targets
 
-from .attacks import Game, StuckError, play_everything
+from .attacks import Game, StuckError, attacks, hunt, play_everything
 from .oracle import tolerates
 from .pools import snapshot_of
 
@@ -229,3 +229,37 @@ def test_more_sets_than_can_be_looked_at_claim_nothing() -> None:
     every = {"v": tuple(host.name for host in hosts)}
     assert lists.certified(problem, every) == 1
     assert lists.Moves(problem, every).covers(4) is False
+
+
+def of_real_size(seed: int) -> Problem:
+    """Twelve hosts of 64 GiB with some hundred VMs, most of them limited to one of 24 sets of hosts."""
+    dice, gib = Random(seed), 1 << 30
+    names = [f"h{i:02}" for i in range(12)]
+    sets = [frozenset(dice.sample(names, dice.randint(3, 9))) for _ in range(24)]
+    vms: list[ProblemVm] = []
+    free = {}
+    for name in names:
+        used = 0
+        while used < 26:
+            size = dice.choice([1, 2, 3, 4, 6, 8])
+            used += size
+            fitting = [hosts for hosts in sets if name in hosts]
+            allowed = dice.choice(fitting) if fitting and dice.random() < 0.7 else None
+            vms.append(ProblemVm(f"v{len(vms):03}", size * gib + dice.randrange(1 << 20), name, allowed))
+        free[name] = (64 - used) * gib
+    return Problem(tuple(ProblemHost(name, amount) for name, amount in free.items()), tuple(vms))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_attack_within_the_promise_gets_a_pool_of_real_size_stuck_while_the_controller_keeps_its_lists(seed: int) -> None:
+    problem, dice = of_real_size(seed), Random(seed)
+    found = by_lists(problem, 2)
+    assert found is not None
+    assert accepted(problem, found)
+    assert plan_problem(problem).lower < 2
+    game = Game.keeping(problem, found)
+    for sequence in attacks(problem, 2, dice, rounds=6):
+        now = game
+        for failed in sequence:
+            now = now.after(failed, dice)
+    hunt(game, dice)
