@@ -162,6 +162,8 @@ def _start(entry: Reservation, hosts: dict[str, Host], vms: dict[str, Vm]) -> No
         )
         if at is not None:
             hosts[at] = _taken(hosts[at], vm.size_bytes, vm.hugepages_bytes)
+    elif not vm.should_run:  # its old launcher pod is still ending
+        vm = replace(vm, should_run=True)
     vms[vm.key] = vm
 
 

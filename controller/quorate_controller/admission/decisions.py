@@ -154,9 +154,12 @@ def _taken_anyway(asked: Asked, snapshot: Snapshot) -> tuple[Reservation, ...]:
 
 
 def _start(asked: Asked, vm: Vm, snapshot: Snapshot, proofs: Proofs) -> Verdict:
+    present = snapshot.vm(vm.key)
+    if present is not None and present.protection is Protection.PROTECTED and vm.protection is not Protection.PROTECTED:
+        # Its protection was admitted a moment ago; whoever looked at the request could not see it yet.
+        vm = replace(vm, protection=present.protection, priority=present.priority)
     if vm.protection is Protection.PROTECTED and (ties := _ties(vm)):
         return Refuse(messages.not_agile(vm, ties))
-    present = snapshot.vm(vm.key)
     if present is not None and present.host is not None:
         return _start_again(asked, vm, present, snapshot, proofs)
     k = achieved(snapshot, proofs)
@@ -181,8 +184,14 @@ def _start_again(asked: Asked, vm: Vm, present: Vm, snapshot: Snapshot, proofs: 
     """A VM that has its place already: a restart, or a request that is repeated. It keeps that place."""
     kept = replace(_reserved_start(asked, vm, present.host, pinned=True), restart=True)
     verdict = _grow(asked, vm, snapshot, proofs)
-    if isinstance(verdict, Allow) and vm.protection is Protection.PROTECTED and present.protection is not Protection.PROTECTED:
-        verdict = _protect(asked, vm, snapshot, proofs)
+    counted = present.should_run and present.protection is Protection.PROTECTED
+    if isinstance(verdict, Allow) and vm.protection is Protection.PROTECTED and not counted:
+        # No plan counts it now: it was stopped and its pod is still ending, or it was not protected. Others may have been admitted since.
+        sizes = max(vm.size_bytes, present.size_bytes), max(vm.hugepages_bytes, present.hugepages_bytes)
+        grown = planner.apply(snapshot, planner.GrowVm(vm.key, *sizes))
+        runs = replace(present, size_bytes=sizes[0], hugepages_bytes=sizes[1], should_run=True, protection=Protection.UNPROTECTED)
+        before = replace(grown, vms=tuple(runs if v.key == vm.key else v for v in grown.vms))
+        verdict = _protect(asked, vm, before, proofs)
     return verdict if isinstance(verdict, Refuse) else Allow(verdict.warnings, (kept, *verdict.reservations))
 
 

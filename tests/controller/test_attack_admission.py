@@ -1,0 +1,66 @@
+"""Pairs of changes that are fine alone but not together, where the first is not visible yet or is just being undone."""
+
+from dataclasses import replace
+
+from quorate_controller.admission.decisions import Allow, Asked, Change, Refuse, Start, achieved, decide
+from quorate_core.facts import Host, Pool, Protection, Snapshot, Vm
+from quorate_core.ledger import Reservation, ReservationKind, reserve
+
+GIB = 1 << 30
+PROTECTED = Protection.PROTECTED
+
+
+def pool(*vms: Vm, memory_gib: int = 8) -> Snapshot:
+    used = {f"h{i}": sum(v.size_bytes for v in vms if v.host == f"h{i}") for i in (1, 2)}
+    return Snapshot(Pool("p", 1), tuple(Host(name, memory_gib * GIB, bytes_) for name, bytes_ in used.items()), vms)
+
+
+def vm(name: str, gib: int, host: str | None = None, protection: Protection = PROTECTED, *, should_run: bool = True) -> Vm:
+    return Vm(f"d/{name}", gib * GIB, host, protection, should_run=should_run)
+
+
+def asked(change: Change) -> Asked:
+    return Asked("request-2", "VirtualMachine d/new", change)
+
+
+# h1 has 4 GiB free, h2 has 7. An unprotected VM of 4 GiB fits on h2; a protected one would leave b and it without a place if h2 fails.
+BARE = pool(vm("a", 3, "h1"), vm("u", 1, "h1", Protection.UNPROTECTED), vm("b", 1, "h2"), vm("new", 4, should_run=False))
+
+
+def test_a_start_is_judged_by_a_protection_that_is_admitted_but_not_visible_yet() -> None:
+    unprotected = replace(BARE, vms=(*BARE.vms[:3], replace(BARE.vms[3], protection=Protection.UNPROTECTED)))
+    start = Start(replace(unprotected.vms[3], should_run=True))
+    assert isinstance(decide(asked(start), unprotected), Allow), "alone it is fine"
+    protection = Reservation(ReservationKind.PROTECT, "d/new", "request-1", protection=PROTECTED)
+    verdict = decide(asked(start), reserve(unprotected, (protection,)))
+    assert isinstance(verdict, Refuse)
+    assert "would leave" in verdict.message or "plan" in verdict.message
+
+
+# a was stopped and its launcher pod is still ending; since then u was started, where a's own place was kept.
+ENDING = pool(vm("a", 4, "h1", should_run=False), vm("b", 4, "h2"), vm("u", 4, "h2", Protection.UNPROTECTED))
+
+
+def test_a_protected_vm_that_is_started_while_its_old_pod_ends_is_judged_like_any_start() -> None:
+    assert achieved(ENDING) == 1
+    verdict = decide(asked(Start(replace(ENDING.vms[0], host=None, should_run=True))), ENDING)
+    assert isinstance(verdict, Refuse)
+
+
+def test_a_vm_that_was_protected_while_its_old_pod_ends_is_judged_by_that_when_it_starts() -> None:
+    before = replace(ENDING, vms=(replace(ENDING.vms[0], protection=Protection.UNPROTECTED), *ENDING.vms[1:]))
+    assert achieved(before) == 1
+    verdict = decide(asked(Start(replace(ENDING.vms[0], host=None, should_run=True))), before)
+    assert isinstance(verdict, Refuse)
+
+
+def test_a_start_that_is_reserved_counts_as_running_also_while_the_old_pod_ends() -> None:
+    roomy = replace(ENDING, vms=ENDING.vms[:2], hosts=(ENDING.hosts[0], replace(ENDING.hosts[1], used_bytes=4 * GIB)))
+    verdict = decide(asked(Start(replace(ENDING.vms[0], host=None, should_run=True))), roomy)
+    assert isinstance(verdict, Allow)
+    after = reserve(roomy, verdict.reservations)
+    found = after.vm("d/a")
+    assert found is not None
+    assert found.should_run
+    assert after.hosts == roomy.hosts, "its memory is not counted twice"
+    assert isinstance(decide(asked(Start(vm("u", 4, None, Protection.UNPROTECTED))), after), Refuse)
