@@ -23,7 +23,11 @@ Why that is enough is proven in `docs/planner.md`.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
+from math import comb
 from typing import Any
+
+SETS_MOST = 200_000
+"""A lists zone with more sets of hosts to look at is refused: nobody waits for it."""
 
 
 def objections(problem: bytes | str, certificate: bytes | str) -> list[str]:
@@ -146,18 +150,22 @@ def _listed(
         here, may = vm.get("host"), vm.get("allowed")
         hosts = [host for host in lists.get(vm["name"], ()) if host in kept and host != here and (may is None or host in may)]
         ways.append((None if here is None else group[here], hosts, vm))
-    for failed in combinations(sorted(set(group.values())), k):
+    groups = sorted(set(group.values()))
+    if comb(len(groups), k) > SETS_MOST:
+        yield f"{what}: {comb(len(groups), k)} sets of hosts are more than are looked at"
+        return
+    for failed in combinations(groups, k):
         comes = dict.fromkeys(kept, 0)
         for home, hosts, vm in ways:
             if home is None or home in failed:
                 target = next((host for host in hosts if group[host] not in failed), None)
                 if target is None:
-                    yield f"{what}: if {', '.join(name for _, name in failed)} fail, VM {vm['name']} has no host left on its list"
+                    yield f"{what}: with {', '.join(name for _, name in failed)} failed, VM {vm['name']} has no host left on its list"
                     return
                 comes[target] += vm["size"]
         for name, amount in comes.items():
             if amount > kept[name]:
-                yield f"{what}: if {', '.join(at for _, at in failed)} fail, {amount} bytes come to {name}, {kept[name]} are there"
+                yield f"{what}: with {', '.join(at for _, at in failed)} failed, {amount} bytes come to {name}, {kept[name]} are there"
                 return
 
 

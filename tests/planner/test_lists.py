@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quorate_core.layout import Layout
@@ -17,6 +17,7 @@ from quorate_planner import (
     Problem,
     ProblemHost,
     ProblemVm,
+    Zone,
     best_layout,
     certificate_json,
     layout_of,
@@ -91,6 +92,14 @@ def test_no_lists_are_ever_refuted_by_the_whole_game_or_by_any_order_of_failures
     hold_to_the_truth(problem, dice)
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(POOLS, st.integers(0, 2**32).map(Random))
+def test_twenty_thousand_pools_refute_no_lists(problem: Problem, dice: Random) -> None:
+    hold_to_the_truth(problem, dice)
+
+
 def test_a_rule_that_takes_the_second_host_of_a_list_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = lists.Listed.__init__
 
@@ -156,12 +165,12 @@ def test_a_certificate_of_lists_is_refused_with_a_byte_moved_a_host_swapped_or_a
         or "bytes come to" in objections(json_of(RING), json.dumps(more))[0]
     )
     crowded = {**honest, "lists": {**honest["lists"], "small0": ["h1"]}}
-    assert objections(json_of(RING), json.dumps(crowded)) == ["zone 0: if h0 fail, 7 bytes come to h1, 4 are there"]
+    assert objections(json_of(RING), json.dumps(crowded)) == ["zone 0: with h0 failed, 7 bytes come to h1, 4 are there"]
     (zone,) = honest["zones"]
     moved = {**honest, "zones": [{**zone, "z": {**zone["z"], "h0": zone["z"]["h0"] + 1}}]}
     assert objections(json_of(RING), json.dumps(moved)) == ["host h0: its zones keep 5 bytes, 1 more than it has free"]
     nowhere = {**honest, "lists": {**honest["lists"], "small0": ["h3", "gone"]}}
-    assert objections(json_of(RING), json.dumps(nowhere)) == ["zone 0: if h0 fail, VM small0 has no host left on its list"]
+    assert objections(json_of(RING), json.dumps(nowhere)) == ["zone 0: with h0 failed, VM small0 has no host left on its list"]
 
 
 def test_fewer_failures_than_the_set_that_is_summed_up_bring_no_host_more() -> None:
@@ -229,6 +238,8 @@ def test_more_sets_than_can_be_looked_at_claim_nothing() -> None:
     every = {"v": tuple(host.name for host in hosts)}
     assert lists.certified(problem, every) == 1
     assert lists.Moves(problem, every).covers(4) is False
+    claimed = Certificate(20, (Zone({host.name: host.free for host in hosts}, None, listed=True),), {"v": 0}, every)
+    assert objections(json_of(problem), json.dumps(certificate_json(claimed)))[0].endswith("are more than are looked at")
 
 
 def of_real_size(seed: int) -> Problem:
