@@ -9,11 +9,12 @@ VMs are judged by their templates, from which their next pods are made, and by t
 than KubeVirt adds to a new launcher pod are not known here.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from quorate_controller.kube import Json
+from quorate_controller.memo import Memo
 from quorate_controller.memory import dig
 from quorate_core.facts import Vm
 
@@ -68,7 +69,9 @@ class _Member:
 class Neighbours:
     """Every VM and every pod that a rule may be about, indexed by what the rules ask for. Not changed once made."""
 
-    def __init__(self, vms: Iterable[Json], pods: Iterable[Json], launched: Callable[[Json], str | None]) -> None:
+    def __init__(
+        self, vms: Mapping[str, Json], pods: Iterable[Json], launched: Callable[[Json], str | None], memo: Memo | None = None
+    ) -> None:
         """`launched` says which VM a pod belongs to. Without any rule nothing is indexed."""
         self._vms: dict[str, _Member] = {}
         self._all: list[_Member] = []
@@ -76,14 +79,16 @@ class Neighbours:
         self._by_label: dict[tuple[str, str], list[_Member]] = {}
         self._alien: dict[Term, tuple[_Member, ...]] = {}
         self._indexed: dict[str, Json] = {}
-        templates, pods = tuple(vms), tuple(pods)
+        self._source = vms
+        templates, pods = tuple(vms.values()), tuple(pods)
         if not any(_has_terms(_template(vm)) for vm in templates) and not any(_has_terms(_spec(pod)) for pod in pods):
             return
         live = (pod for pod in pods if dig(pod, "status").get("phase") not in _FINISHED)
-        self._all = [_vm_member(vm) for vm in templates]
+        known = memo or Memo()
+        self._all = [known.of("vm that rules are about", (vm,), partial(_vm_member, vm)) for vm in templates]
         self._indexed = {member.name: vm for member, vm in zip(self._all, templates, strict=True)}
         self._vms = {member.name: member for member in self._all}
-        self._all += [_pod_member(pod, launched(pod)) for pod in live]
+        self._all += [known.of("pod that rules are about", (pod,), partial(_pod_member, pod, launched)) for pod in live]
         for member in self._all:
             for term in member.terms:
                 self._owners.setdefault(term, []).append(member)
@@ -91,6 +96,10 @@ class Neighbours:
         for member in self._all:
             for pair in asked.intersection(member.labels.items()):
                 self._by_label.setdefault(pair, []).append(member)
+
+    def silent(self, vms: Mapping[str, Json]) -> bool:
+        """Whether there is no rule about any of these, which are the VMs that were indexed."""
+        return vms is self._source and not self._owners
 
     def rule(self, key: str, vm: Json) -> Rule | None:
         """What applies to this VM, which may differ from the one that was indexed under its name; None if no rule is about it."""
@@ -101,7 +110,7 @@ class Neighbours:
         me = _vm_member(vm)
         return self._rule(me, [term for term in self._owners if term not in me.terms and term.selects(me.namespace, me.labels)])
 
-    @functools.cached_property
+    @cached_property
     def _rules(self) -> Mapping[str, Rule]:
         """What applies to the VMs that any rule is about."""
         away: dict[str, list[Term]] = {member.name: [] for member in self._vms.values() if member.terms}
@@ -160,11 +169,11 @@ def _vm_member(vm: Json) -> _Member:
     return _Member(key, key, False, namespace, labels, _terms(dig(template, "spec"), namespace))
 
 
-def _pod_member(pod: Json, vm: str | None) -> _Member:
+def _pod_member(pod: Json, launched: Callable[[Json], str | None]) -> _Member:
     metadata = pod["metadata"]
     namespace = str(metadata.get("namespace") or "default")
     name = f"{namespace}/{metadata['name']}"
-    return _Member(name, vm, True, namespace, _texts(dig(metadata, "labels")), _terms(_spec(pod), namespace))
+    return _Member(name, launched(pod), True, namespace, _texts(dig(metadata, "labels")), _terms(_spec(pod), namespace))
 
 
 def _template(vm: Json) -> Json:

@@ -43,10 +43,8 @@ def size_of_pool(vms: Iterable[Vm], nodes: Iterable[Json]) -> str:
 
 def counted(vm: Vm, size: str) -> Vm:
     """The VM in a pool in which hugepages of that size are counted."""
-    if vm.page_size in {"", size}:
+    if not vm.page_size or vm.page_size == size:
         return vm
-    reason = (
-        f"hugepages of {vm.page_size}: those of {size or 'no size'} are counted in this pool, because its protected VMs use more of them"
-    )
+    reason = f"hugepages of {vm.page_size}: those of {size} are counted in this pool, because its protected VMs use more of them"
     allowed = vm.allowed if vm.host is None else frozenset({vm.host})
     return replace(vm, hugepages_bytes=0, allowed=allowed, not_agile=(*vm.not_agile, reason))

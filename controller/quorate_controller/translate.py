@@ -59,7 +59,8 @@ def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reserva
         remarks.append(f"HAPool {pool}: spec.hostSelector: no Node is selected")
     vms = _vms(world, pool, nodes, remarks)
     page_size = world.page_sizes.get(pool) or pages.size_of_pool((vm for vm, _ in vms), nodes)
-    vms = [(pages.counted(vm, page_size), extra) for vm, extra in vms]
+    if page_size:
+        vms = [(pages.counted(vm, page_size), extra) for vm, extra in vms]
     tolerated = _taints_that_vms_tolerate(nodes, vms, world)
     hosts = [_host(world, node, model.spec.failure_domain_key, tolerated, remarks) for node in nodes]
     hosts = [_with_hugepages(world, host, node, page_size, remarks) for host, node in zip(hosts, nodes, strict=True)]
@@ -215,9 +216,10 @@ def _vms(world: World, pool: str, nodes: Sequence[Json], remarks: list[str]) -> 
             at = known[key] = translate(obj, said), said
         remarks += at[1]
         if at[0] is not None:
-            vm, grown = at[0]
-            found.append((apart.with_rules(vm, world.neighbours.rule(key, obj), nodes), grown))
-    return found
+            found.append(at[0])
+    if world.neighbours.silent(world.vms):
+        return found
+    return [(apart.with_rules(vm, world.neighbours.rule(vm.key, world.vms[vm.key]), nodes), grown) for vm, grown in found]
 
 
 def _translator(world: World, pool: str, nodes: Sequence[Json]) -> Callable[[Json, list[str]], Grown | None]:

@@ -131,7 +131,7 @@ def indexed(
         pods_by_node=index.pods_by_node,
         named=index.named,
         disks=agility.Disks.of(observed.pvcs, observed.pvs),
-        neighbours=Neighbours(index.vms.values(), observed.pods, launched_vm),
+        neighbours=Neighbours(index.vms, observed.pods, launched_vm, memo),
         instancetypes={
             (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
         },

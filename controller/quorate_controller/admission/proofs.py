@@ -18,6 +18,8 @@ SEARCH_SECONDS = 1.5
 """What all searches of one batch may take together; the answer has to be there after `server.VALIDATE_SECONDS`."""
 HOSTS_TRIED = 8
 """Hosts that the kept proof is asked about before the slower steps."""
+HOSTS_PROVEN_ANEW = 3
+"""The same where each of them is proven from the start."""
 BOUND_ANEW_MOST = 100
 """Where the layout has more VMs in other zones, all is proven from the start."""
 
@@ -82,7 +84,7 @@ class Proofs:
         """The same for a VM with hugepages, or one that must not be beside others: the pool after each start is proven from the start."""
         usable = [host for host in snapshot.hosts if planner.usable_for(snapshot, vm, host)]
         usable.sort(key=lambda host: (-host.free_bytes, host.name))
-        pools = ((host.name, planner.started(snapshot, vm, host.name)) for host in usable[:HOSTS_TRIED])
+        pools = ((host.name, planner.started(snapshot, vm, host.name)) for host in usable[:HOSTS_PROVEN_ANEW])
         name = next((name for name, after in pools if planner.holds(after, k)), None)
         if name is not None or not usable:
             return name
