@@ -94,7 +94,7 @@ class Asked:
 def achieved(snapshot: Snapshot, proofs: Proofs | None = None) -> int | None:
     """k: the number of failures that a plan covers now, at most the wish. None: not even the VMs that wait now have a place."""
     wish = snapshot.pool.host_failures_to_tolerate
-    if (proofs is not None and proofs.kept(snapshot, wish)) or planner.holds(snapshot, wish):
+    if proofs.achieved(snapshot, wish) if proofs is not None else planner.holds(snapshot, wish):
         return wish
     plan = planner.plan(snapshot)
     return min(wish, plan.lower) if plan.waiting_placed else None

@@ -16,6 +16,8 @@ from quorate_planner import Answer, Budget, Problem, ProblemVm, Proof
 
 SEARCH_SECONDS = 1.5
 """What all searches of one batch may take together; the answer has to be there after `server.VALIDATE_SECONDS`."""
+PAUSE_SECONDS = 60.0
+"""After a search that did not show the wish of a pool as it is, until the next one for that."""
 HOSTS_TRIED = 8
 """Hosts that the kept proof is asked about before the slower steps."""
 HOSTS_PROVEN_ANEW = 3
@@ -36,6 +38,8 @@ class Proofs:
 
     def __init__(self, *, search_seconds: float = SEARCH_SECONDS) -> None:
         self._known: dict[str, _Known] = {}
+        self._found: dict[str, Layout] = {}
+        self._search_again_at: dict[str, float] = {}
         self._search_seconds = search_seconds
         self._budget = Budget.of(time.monotonic, search_seconds)
 
@@ -55,7 +59,29 @@ class Proofs:
         problem = planner.problem_of(snapshot)
         if not problem.vms:
             return k <= len(problem.hosts)
-        return planner.prove(problem, k, snapshot.layout, self._budget).answer is Answer.YES
+        return self._proven(snapshot, problem, k, self._budget)
+
+    def achieved(self, snapshot: Snapshot, k: int) -> bool:
+        """Whether the pool as it is survives k failures. Searched for too: else what a search has let in would lower the number."""
+        if self.kept(snapshot, k) or planner.holds(snapshot, k):
+            return True
+        pool, now = snapshot.pool.name, time.monotonic()
+        may_search = now >= self._search_again_at.get(pool, now) and self._budget.left_seconds() > 0
+        found = self._proven(snapshot, planner.problem_of(snapshot), k, self._budget if may_search else None)
+        if may_search and not found:
+            self._search_again_at[pool] = now + PAUSE_SECONDS
+        return found
+
+    def _proven(self, snapshot: Snapshot, problem: Problem, k: int, budget: Budget | None) -> bool:
+        """By zones that a search has found, by the pool's own, or by new ones: remembered, for the leader writes down its own later."""
+        pool = snapshot.pool.name
+        found = self._found.get(pool)
+        if found is not None and Proof(problem, found, k).holds:
+            return True
+        judged = planner.prove(problem, k, snapshot.layout, budget)
+        if judged.proof is not None:
+            self._found[pool] = judged.proof.layout()
+        return judged.answer is Answer.YES
 
     def start_host(self, snapshot: Snapshot, vm: Vm, k: int) -> str | None:
         """The host for a VM that has none, the one with most memory free on which k failures are still survived; None: there is none."""
@@ -78,7 +104,7 @@ class Proofs:
         problem = _after(snapshot, planned, usable[0], protected=protected)
         if not problem.vms:
             return usable[0].name
-        return usable[0].name if planner.prove(problem, k, snapshot.layout, self._budget).answer is Answer.YES else None
+        return usable[0].name if self._proven(snapshot, problem, k, self._budget) else None
 
     def _start_beside(self, snapshot: Snapshot, vm: Vm, k: int) -> str | None:
         """The same for a VM with hugepages, or one that must not be beside others: the pool after each start is proven from the start."""
@@ -89,7 +115,7 @@ class Proofs:
         if name is not None or not usable:
             return name
         problem = planner.problem_of(planner.started(snapshot, vm, usable[0].name))
-        return usable[0].name if planner.prove(problem, k, snapshot.layout, self._budget).answer is Answer.YES else None
+        return usable[0].name if self._proven(snapshot, problem, k, self._budget) else None
 
     def _proof(self, snapshot: Snapshot, k: int) -> Proof | None:
         """The proof for exactly this snapshot; None where no layout shows anything."""
