@@ -64,6 +64,7 @@ class _Member:
     namespace: str
     labels: Mapping[str, str]
     terms: frozenset[Term]
+    host: str | None = None
 
 
 class Neighbours:
@@ -120,6 +121,16 @@ class Neighbours:
                     away.setdefault(member.name, []).append(term)
         return {name: self._rule(self._vms[name], terms) for name, terms in away.items()}
 
+    @cached_property
+    def taken(self) -> Mapping[str, frozenset[str]]:
+        """By host the labels of VMs that cannot be started there, because a pod that is no VM has what their rule selects."""
+        found: dict[str, set[str]] = {}
+        for term in self._owners:
+            for member in () if term.odd else self._aliens(term):
+                if member.host is not None:
+                    found.setdefault(member.host, set()).add(term.label)
+        return {host: frozenset(labels) for host, labels in found.items()}
+
     def _rule(self, me: _Member, away: Iterable[Term]) -> Rule:
         reasons = []
         for term in sorted(me.terms, key=lambda term: (term.label, term.odd)):
@@ -173,7 +184,9 @@ def _pod_member(pod: Json, launched: Callable[[Json], str | None]) -> _Member:
     metadata = pod["metadata"]
     namespace = str(metadata.get("namespace") or "default")
     name = f"{namespace}/{metadata['name']}"
-    return _Member(name, launched(pod), True, namespace, _texts(dig(metadata, "labels")), _terms(_spec(pod), namespace))
+    return _Member(
+        name, launched(pod), True, namespace, _texts(dig(metadata, "labels")), _terms(_spec(pod), namespace), _spec(pod).get("nodeName")
+    )
 
 
 def _template(vm: Json) -> Json:
@@ -203,8 +216,7 @@ def with_rules(vm: Vm, rule: Rule | None, nodes: Iterable[Json]) -> Vm:
             reasons = (*reasons, f"required podAntiAffinity: the pool's Nodes do not each have a label {HOSTNAME} of their own")
     if not reasons:
         return replace(vm, apart=rule.labels)
-    allowed = vm.allowed if vm.host is None else frozenset({vm.host})
-    return replace(vm, apart=rule.labels, allowed=allowed, not_agile=(*vm.not_agile, *reasons))
+    return replace(vm, apart=rule.labels, not_agile=(*vm.not_agile, *reasons), tried_anyway=not vm.not_agile)
 
 
 def _terms(spec: Json, namespace: str) -> frozenset[Term]:

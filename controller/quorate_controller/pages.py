@@ -46,5 +46,4 @@ def counted(vm: Vm, size: str) -> Vm:
     if not vm.page_size or vm.page_size == size:
         return vm
     reason = f"hugepages of {vm.page_size}: those of {size} are counted in this pool, because its protected VMs use more of them"
-    allowed = vm.allowed if vm.host is None else frozenset({vm.host})
-    return replace(vm, hugepages_bytes=0, allowed=allowed, not_agile=(*vm.not_agile, reason))
+    return replace(vm, hugepages_bytes=0, not_agile=(*vm.not_agile, reason), tried_anyway=not vm.not_agile or vm.tried_anyway)

@@ -63,7 +63,7 @@ def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reserva
         vms = [(pages.counted(vm, page_size), extra) for vm, extra in vms]
     tolerated = _taints_that_vms_tolerate(nodes, vms, world)
     hosts = [_host(world, node, model.spec.failure_domain_key, tolerated, remarks) for node in nodes]
-    hosts = [_with_hugepages(world, host, node, page_size, remarks) for host, node in zip(hosts, nodes, strict=True)]
+    hosts = [_beside_pods(world, _with_hugepages(world, host, node, page_size, remarks)) for host, node in zip(hosts, nodes, strict=True)]
     dead = {host.name for host in hosts if host.phase is HostPhase.FENCED}
     grown: dict[str, tuple[int, int]] = {}
     for vm, extra in vms:
@@ -85,6 +85,11 @@ def snapshot_from(world: World, pool: str, reservations: Iterable[ledger.Reserva
         layout=world.layouts.get(pool),
     )
     return ledger.reserve(snapshot, reservations)
+
+
+def _beside_pods(world: World, host: Host) -> Host:
+    taken = world.neighbours.taken.get(host.name)
+    return host if taken is None else replace(host, apart=taken)
 
 
 def _grown(host: Host, size_bytes: int, hugepages_bytes: int) -> Host:

@@ -50,6 +50,7 @@ class Host:
     """A host as the planner sees it. Memory is in bytes.
 
     `used_bytes` counts every pod bound here that has not finished, and every reservation of the admission ledger.
+    `apart` are labels (`Vm.apart`) of pods here that are no VMs: a VM with such a label cannot be started here while they are.
     Hugepages are counted beside, in bytes of the one page size that is planned for in the pool; they are not part of the memory.
     `accepts_vms` is false for a host that no new launcher pod may be placed on (cordoned, NotReady, in maintenance, lost):
     its VMs still count, its free memory does not.
@@ -64,6 +65,7 @@ class Host:
     domain: str | None = None
     allocatable_hugepages_bytes: int = 0
     used_hugepages_bytes: int = 0
+    apart: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if min(self.allocatable_bytes, self.used_bytes, self.allocatable_hugepages_bytes, self.used_hugepages_bytes) < 0:
@@ -80,8 +82,8 @@ class Host:
         return max(0, self.allocatable_hugepages_bytes - self.used_hugepages_bytes) if self.accepts_vms else 0
 
     def has_room_for(self, vm: "Vm") -> bool:
-        """Whether its launcher pod fits into what is free here; its other constraints aside."""
-        return self.free_bytes >= vm.size_bytes and self.free_hugepages_bytes >= vm.hugepages_bytes
+        """Whether its launcher pod fits into what is free here, and beside the pods here that are no VMs."""
+        return self.free_bytes >= vm.size_bytes and self.free_hugepages_bytes >= vm.hugepages_bytes and not self.apart & vm.apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class Vm:
     `allowed` names the hosts it may be started on; None means every host of the pool.
     `page_size` is as in the VM's specification; only hugepages of the pool's size are counted.
     VMs with a common label in `apart` never share a host, be they protected or not.
-    `not_agile` lists why it cannot be started on another host; empty means agile.
+    `not_agile` lists why it cannot be started on another host; empty means agile. With `tried_anyway` these are rules that nobody has
+    counted: nothing is promised, but if its host fails a restart is tried, and the scheduler decides.
     """
 
     key: str
@@ -108,6 +111,7 @@ class Vm:
     hugepages_bytes: int = 0
     page_size: str = ""
     apart: frozenset[str] = frozenset()
+    tried_anyway: bool = False
 
     def __post_init__(self) -> None:
         if self.size_bytes < 0 or self.hugepages_bytes < 0:

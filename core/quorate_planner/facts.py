@@ -5,12 +5,13 @@ an unprotected VM runs is closed to the VMs that must not be beside it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from quorate_core.facts import Protection, Snapshot, Vm
 from quorate_planner.problem import Problem, ProblemHost, ProblemVm
 
 Taken = Mapping[str, frozenset[str]]
-"""By label of `apart`: hosts where a VM with that label runs which is not a VM of the problem."""
+"""By label of `apart`: hosts where a VM with that label runs which is not a VM of the problem, or a pod that is no VM."""
 
 
 def problem_of(snapshot: Snapshot, *, tolerate: int | None = None) -> Problem:
@@ -35,13 +36,21 @@ def counts(vm: Vm) -> bool:
 
 
 def taken(snapshot: Snapshot) -> Taken:
-    """Where labels are taken by VMs that are not planned for."""
+    """Where labels are taken by what is not planned for."""
     found: dict[str, set[str]] = {}
+    for host in snapshot.hosts:
+        for label in host.apart:
+            found.setdefault(label, set()).add(host.name)
     for vm in snapshot.vms:
         if vm.apart and vm.host is not None and not counts(vm):
             for label in vm.apart:
                 found.setdefault(label, set()).add(vm.host)
     return {label: frozenset(hosts) for label, hosts in found.items()}
+
+
+def tried(vm: Vm) -> Vm:
+    """A VM that has lost its host, as it is placed: one that nothing was promised to is tried if only uncounted rules are against it."""
+    return replace(vm, not_agile=()) if vm.tried_anyway else vm
 
 
 def planned(vm: Vm, names: frozenset[str], beside: Taken | None = None) -> ProblemVm:

@@ -35,7 +35,7 @@ def restart_targets(snapshot: Snapshot, vms: Sequence[Vm], planned: Mapping[str,
     moving = {vm.key for vm in vms}
     problem = facts.problem_of(snapshot)
     beside = facts.taken(snapshot)
-    asked = [facts.planned(vm, names, beside) for vm in vms]
+    asked = [facts.planned(facts.tried(vm), names, beside) for vm in vms]
     certain = (planned._replace(host=None) for vm, planned in zip(vms, asked, strict=True) if facts.counts(vm))
     problem = Problem(problem.hosts, (*(vm for vm in problem.vms if vm.name not in moving), *certain), problem.wish, problem.pool)
     return targets(problem, snapshot.layout, asked, planned or {})

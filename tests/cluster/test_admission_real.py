@@ -235,6 +235,26 @@ def test_a_started_vm_is_kept_on_the_host_where_its_memory_is_reserved(armed: Lo
     assert planner.holds(pool_now(armed), 1)
 
 
+def test_databases_that_never_share_a_host_start_on_hosts_of_their_own_while_one_is_left_for_a_restart(
+    armed: LocalPool, place: str
+) -> None:
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"quorate.test/role": "db"}}}
+    databases = [vm(place, f"db{i}", 1, protection="Protected") for i in range(HOSTS)]
+    for database in databases:
+        template = database["spec"]["template"]
+        template["metadata"]["labels"]["quorate.test/role"] = "db"
+        template["spec"]["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    *three, fourth = databases
+    assert apply(armed, *three).count("created") == len(three)
+    armed.eventually(lambda: running(armed, place, "db0", "db1", "db2"), "three databases run")
+    snapshot = pool_now(armed)
+    assert [v.not_agile for v in snapshot.vms if v.apart] == [(), (), ()]
+    assert len({v.host for v in snapshot.vms if v.apart}) == len(three)
+    armed.eventually(lambda: planner.holds(pool_now(armed), 1), "the leader keeps zones for them")
+    said = apply(armed, fourth)
+    assert "would break" in said, said
+
+
 def test_a_protected_vm_is_not_stopped_or_deleted_until_it_is_unprotected(armed: LocalPool, place: str) -> None:
     apply(armed, vm(place, "keep", 1))
     armed.eventually(lambda: running(armed, place, "keep"), "it runs")

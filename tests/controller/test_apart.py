@@ -1,6 +1,7 @@
 """Required pod anti-affinity, case by case: what becomes a label that the planner keeps apart, and what makes a VM not agile, and why."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from quorate_controller.observe import Observed
 from quorate_controller.translate import snapshot_of
 from quorate_core.facts import Snapshot, Vm
-from quorate_planner import best_layout, problem_of
+from quorate_planner import best_layout, holds, problem_of, restart_targets
 
 from .objects import Json, hahost, launcher, node, pool, protected_vm, vm, vmi
 
@@ -107,9 +108,10 @@ def test_the_same_selector_written_otherwise_is_the_same_rule(selector: Json) ->
     ],
 )
 def test_a_rule_that_is_not_planned_for_makes_the_vm_not_agile_and_says_why(term: Json, why: str) -> None:
-    found = of(seen([db("a", term), db("other", labels={"app": "x"})]), "a")
+    snapshot = seen([db("a", term), db("other", labels={"app": "x"})])
+    found = of(snapshot, "a")
     assert found.not_agile[0].startswith(f"required podAntiAffinity: {why}")
-    assert found.allowed == {"n1"}
+    assert problem_of(snapshot).vms[0].allowed == {"n1"}
     assert not found.apart
 
 
@@ -177,6 +179,27 @@ def test_an_unprotected_vm_of_the_same_rule_closes_its_host_to_the_protected_one
         ("ns/a", {"n1", "n2", "n4"}),
         ("ns/b", {"n1", "n2", "n4"}),
     ]
+
+
+def test_nothing_is_promised_beside_a_pod_with_the_label_but_a_restart_is_tried_where_that_pod_is_not() -> None:
+    snapshot = seen([db("a", rule()), db("b", rule())], [plain_pod("backup", {"app": "db"}, host="n3")])
+    assert [host.apart for host in snapshot.hosts] == [frozenset(), frozenset(), {DB}, frozenset()]
+    assert not holds(replace(snapshot, layout=best_layout(problem_of(snapshot), ())), 1)
+    survivors = tuple(host for host in snapshot.hosts if host.name != "n1")
+    lost = replace(of(snapshot, "a"), host=None)
+    after = replace(snapshot, hosts=survivors, vms=(lost, of(snapshot, "b")))
+    assert restart_targets(after, [lost], {"ns/a": "n3"}) == {"ns/a": "n4"}
+    assert restart_targets(replace(after, hosts=survivors[:2]), [lost]) == {"ns/a": None}
+
+
+def test_a_vm_that_is_tied_to_its_host_by_more_than_rules_is_not_tried() -> None:
+    tied = db("a", rule())
+    tied["spec"]["template"]["spec"]["volumes"] = [{"name": "d", "hostDisk": {"path": "/d"}}]
+    snapshot = seen([tied, db("b")])
+    lost = replace(of(snapshot, "a"), host=None)
+    assert len(lost.not_agile) == 2
+    after = replace(snapshot, hosts=snapshot.hosts[1:], vms=(lost, of(snapshot, "b")))
+    assert restart_targets(after, [lost]) == {"ns/a": None}
 
 
 def test_a_label_value_that_is_no_text_is_read_as_text() -> None:
