@@ -43,7 +43,10 @@ class Keeper:
         pool = snapshot.pool.name
         given = (self._kept.get(pool), snapshot.layout, self._found.get(pool))
         candidates = [layout for at, layout in enumerate(given) if layout is not None and layout not in given[:at]]
-        layout = planner.best_layout(planner.problem_of(snapshot), candidates)
+        problem = planner.problem_of(snapshot)
+        layout = planner.best_layout(problem, candidates)
+        if layout is None and problem.vms and candidates:
+            layout = candidates[0]  # some VM has no place now; what was found for the others is not given up for that
         if layout is not None and not layouts.storable(layout):
             log.warning("pool %s: a layout of %d zones is too large to store; the plain rule runs", pool, len(layout.zones))
             layout = None
