@@ -47,6 +47,7 @@ START_PATIENCE = timedelta(seconds=10)
 RETRY_FIRST_SECONDS = 10
 RETRY_MAX_SECONDS = 300
 
+_REFUSED = "the scheduler cannot place it"
 _FINAL = ("Succeeded", "Failed")
 _RESTARTABLE = ("Always", "RerunOnFailure", "Manual")
 _RANK = {Protection.PROTECTED: 0, Protection.BEST_EFFORT: 1, Protection.UNPROTECTED: 2}
@@ -147,7 +148,7 @@ class _Step:
     def _not_scheduled(self, f: Failover, r: Restart, pod: LauncherPod) -> None:
         """The plan said it fits, the scheduler disagrees. Affinity of a pod cannot be changed any more: try again with a new pod."""
         if r.stage is not RestartStage.BLOCKED:
-            self._block(f, r, f"the scheduler cannot place it: {pod.unschedulable}", retry=True)
+            self._block(f, r, f"{_REFUSED}: {pod.unschedulable}", retry=True)
         elif r.protection is Protection.PROTECTED and r.retry_at is not None and self.now >= r.retry_at:
             self._set(f, r, retry_at=self.now + _delay(r.attempts + 1))
             self.actions.append(DiscardPod(r.vm, pod.name, pod.uid))
@@ -209,7 +210,8 @@ class _Step:
             self._set(f, r, stage=RestartStage.PLACED, placed_at=r.placed_at or self.now)
             self.actions.append(LiftGate(r.vm, pod.name, pod.uid, None))
             return
-        target = self._places.target(r)
+        refused = r.stage is RestartStage.BLOCKED and r.reason.startswith(_REFUSED)
+        target = self._places.another(r) if refused else self._places.target(r)
         if target is None:
             if r.stage is not RestartStage.BLOCKED and (soon := self._soon(r)):
                 self._set(f, r, reason=f"waits until {soon}")

@@ -39,6 +39,14 @@ class Places:
         planned = {} if restart.planned_host is None else {vm.key: restart.planned_host}
         return self._choose(now, [vm], planned).get(vm.key)
 
+    def another(self, restart: Restart) -> str | None:
+        """One of the hosts with room, by turns, for when the scheduler has refused what the rule says: it counts CPU, the plan does not."""
+        vm = self._as_vm(restart)
+        now = replace(self._snapshot, vms=self._present())
+        fitting = [h for h in self._survivors() if _fits(vm, h) and now.beside(vm, h.name) is None]
+        fitting.sort(key=lambda host: (-host.free_bytes, host.name))
+        return fitting[restart.attempts % len(fitting)].name if fitting else None
+
     def soon(self, restart: Restart) -> str:
         """A live host with enough memory that takes no VMs just now, and why; empty if there is none."""
         vm = self._as_vm(restart)

@@ -256,6 +256,21 @@ def test_a_pod_that_the_scheduler_refuses_is_replaced_after_a_growing_delay_and_
     assert not any(isinstance(a, DiscardPod) for a in actions)
 
 
+def test_a_vm_that_the_scheduler_refuses_on_one_host_is_sent_to_the_others_in_turn() -> None:
+    f = failover(restart("a", **RELEASED))
+    snapshot = survivors(Host("h2", 8 * GIB), Host("h3", 8 * GIB), Host("h4", 8 * GIB), Host("full", GIB // 2))
+    stuck = LauncherPod("ns/a", "new-a", "uid-a", unschedulable="0/4 nodes are available: 1 Insufficient cpu")
+    tried: list[str | None] = []
+    for seconds in range(0, 4000, 1000):
+        f, actions = one(f, see(f, gated("a"), after=seconds, snapshot=snapshot))
+        tried += [a.host for a in actions if isinstance(a, LiftGate)]
+        f, _ = one(f, see(f, stuck, after=seconds + 1, snapshot=snapshot))
+        f, actions = one(f, see(f, stuck, after=seconds + 900, snapshot=snapshot))
+        assert DiscardPod("ns/a", "new-a", "uid-a") in actions
+    assert set(tried) == {"h2", "h3", "h4"}
+    assert tried[0] == "h2", "first where the rule says"
+
+
 def test_a_manual_vm_is_started_once_its_instance_has_ended_and_not_before() -> None:
     f = failover(restart("a", **RELEASED))
     for phase, asked, expected in [
