@@ -77,10 +77,11 @@ def decide(world: World, reservations: Mapping[str, Sequence[Reservation]], keep
             snapshots[name] = translate.snapshot_from(world, name, reservations.get(name, ()))
         except (BadInput, ValueError) as error:
             problems[name] = str(error)
+    planned = statuses.planned_hosts(world.observed.protectedvms)
     for name, snapshot in list(snapshots.items()):
         try:
             snapshots[name] = keeper.keep(snapshot)
-            found = plan(snapshots[name])
+            found = plan(snapshots[name], planned=planned)
             plans[name] = replace(found, placements=dict(found.placements))  # worked out here, beside the event loop
         except Exception as error:  # the top of each pool's own work: a fault met in one pool must not leave the others unprotected
             log.exception("pool %s cannot be planned", name)

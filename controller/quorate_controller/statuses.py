@@ -16,6 +16,8 @@ from quorate_api.hapool import HAPool, HAPoolStatus, PoolPhase, ToleratedFailure
 from quorate_api.protectedvm import Agility, ProtectedVM, ProtectedVMStatus, Restart
 from quorate_controller import layouts
 from quorate_controller.kube import Json
+from quorate_controller.membership import named_vm
+from quorate_controller.memory import dig
 from quorate_core.facts import Host, HostPhase, Protection, Snapshot, Vm
 from quorate_planner import Plan
 
@@ -126,6 +128,12 @@ def host_status(host: HAHost, view: PoolView, slot: int | None, address: str | N
         agent=host.status.agent,
         conditions=_conditions((ready,), host.status.conditions, host.metadata.generation, now),
     )
+
+
+def planned_hosts(protectedvms: Iterable[Json]) -> dict[str, str]:
+    """Where the statuses say that each VM restarts if its host fails."""
+    said = ((named_vm(obj), dig(obj, "status").get("plannedHost")) for obj in protectedvms)
+    return {vm: host for vm, host in said if isinstance(host, str)}
 
 
 def vm_status(

@@ -41,12 +41,12 @@ class Plan:
     waiting_placed: bool = True
 
 
-def plan(snapshot: Snapshot, *, tolerate: int | None = None) -> Plan:
-    """The plan of a pool; `tolerate` asks for another number than the pool's wish."""
-    return plan_problem(facts.problem_of(snapshot, tolerate=tolerate), snapshot.layout)
+def plan(snapshot: Snapshot, *, tolerate: int | None = None, planned: Mapping[str, str] | None = None) -> Plan:
+    """The plan of a pool; `tolerate` asks for another number than the pool's wish. `planned`: hosts announced before, by VM."""
+    return plan_problem(facts.problem_of(snapshot, tolerate=tolerate), snapshot.layout, planned)
 
 
-def plan_problem(problem: Problem, layout: Layout | None = None) -> Plan:
+def plan_problem(problem: Problem, layout: Layout | None = None, planned: Mapping[str, str] | None = None) -> Plan:
     """The plan of a bare planning problem; `layout` is how its memory is set aside already, if it is."""
     counted = tally.count(problem)
     measure, ceiling = _ceiling(problem, counted)
@@ -69,7 +69,7 @@ def plan_problem(problem: Problem, layout: Layout | None = None) -> Plan:
         overcommitted=not exists,
         witness=None if ceiling is None else witness_of(measure, tally.count(measure) if counted.extras else counted, ceiling),
         placements=Placements(
-            problem, counted, proof if kept > listed else None, layout.lists if layout and listed >= max(0, lower) else None
+            problem, counted, proof if kept > listed else None, layout.lists if layout and listed >= max(0, lower) else None, planned
         ),
         waiting_placed=lower >= 0,
     )

@@ -200,9 +200,18 @@ class Placements(Mapping[str, Mapping[str, str]]):
     """For each host with protected VMs, where they restart if it alone fails now; worked out when asked for.
 
     A VM that has no place then is missing. VMs that wait now are taken as still waiting, and restart after those of the host.
+    `planned` is what was announced before, kept where the rule allows it: so that one start does not move the places of all others.
     """
 
-    def __init__(self, problem: Problem, counted: tally.Tally, proof: Proof | None = None, by_list: lists.Lists | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        counted: tally.Tally,
+        proof: Proof | None = None,
+        by_list: lists.Lists | None = None,
+        planned: Mapping[str, str] | None = None,
+    ) -> None:
+        self._planned = planned or {}
         self._problem = problem
         self._counted = counted
         self._proof = proof
@@ -230,7 +239,7 @@ class Placements(Mapping[str, Mapping[str, str]]):
 
     def _after(self, host: str, vms: Sequence[ProblemVm]) -> Mapping[str, str]:
         ordered = sorted(vms, key=lambda vm: (vm.priority, vm.name))
-        found = _placed(self._without(host), ordered, {})
+        found = _placed(self._without(host), ordered, self._planned)
         return {name: target for name, target in found.items() if target is not None}
 
     def _without(self, host: str) -> Restarts | lists.Listed:
