@@ -147,7 +147,7 @@ def decode_header(block: bytes) -> bytes:
 
 def is_empty(block: bytes) -> bool:
     """Whether nothing was ever written here."""
-    return not any(block)
+    return block == bytes(len(block))
 
 
 def _seal(data: bytes) -> bytes:
@@ -170,6 +170,6 @@ def _unseal(block: bytes, magic: bytes) -> tuple[bytes, bytes, bytes]:
         raise Malformed(f"a length of {length} bytes")
     data = block[:length]
     (crc,) = _CRC.unpack_from(block, BLOCK_BYTES - _CRC.size)
-    if crc32c(data) != crc or any(block[length : BLOCK_BYTES - _CRC.size]):
+    if crc32c(data) != crc or not is_empty(block[length : BLOCK_BYTES - _CRC.size]):
         raise Malformed("checksum does not match")
     return data, pool_id, boot_id

@@ -18,7 +18,6 @@ from quorate_core import heartbeat, slot
 from quorate_core.pool import PoolConfig
 from quorate_core.timing import Timing
 
-_EMPTY = bytes(slot.BLOCK_BYTES)
 _DECODE = slot.decode
 _ABSENT = object()
 
@@ -32,9 +31,12 @@ def install() -> Callable[[], None]:
         setattr(module, name, value)
 
     put(slot, "crc32c", zlib.crc32)
+    if is_compiled():
+        for name, module in list(sys.modules.items()):
+            if name.startswith(f"{__package__}.") and getattr(module, "replace", None) is dataclasses.replace:
+                put(module, "replace", _rebuilt)
+        return _undo(undone)
     put(slot, "decode_header", functools.lru_cache(maxsize=64)(slot.decode_header))
-    put(slot, "is_empty", _is_empty)
-    put(slot, "any", _any)
     for kind in (Timing, PoolConfig):
         for name, value in list(vars(kind).items()):
             if isinstance(value, property) and value.fget is not None:
@@ -49,7 +51,15 @@ def install() -> Callable[[], None]:
         put(kind, "__init__", _maker(kind))
         put(kind, "__setattr__", object.__setattr__)
         put(kind, "__delattr__", object.__delattr__)
+    return _undo(undone)
 
+
+def is_compiled() -> bool:
+    """Whether this process runs the core as `compiled` makes it, which needs nothing but the other checksum."""
+    return not dataclasses.is_dataclass(Timing)
+
+
+def _undo(undone: list[tuple[Any, str, Any]]) -> Callable[[], None]:
     def undo() -> None:
         for module, name, value in reversed(undone):
             if value is _ABSENT:
@@ -85,14 +95,6 @@ def _is_frozen(kind: type) -> bool:
     return settings is not None and settings.frozen and settings.init and "__slots__" in vars(kind)
 
 
-def _any(block: Any) -> bool:
-    return bool(block.strip(b"\0")) if isinstance(block, bytes) else any(block)
-
-
-def _is_empty(block: bytes) -> bool:
-    return block == _EMPTY if len(block) == len(_EMPTY) else not any(block)
-
-
 @functools.cache
 def _copier(kind: type, changed: tuple[str, ...]) -> Callable[..., Any]:
     """A function that copies an object of that class but for those fields, which it is given in that order; written out for it."""
@@ -126,6 +128,14 @@ def _written(takes: str, lines: list[str], **known: Any) -> Callable[..., Any]:
     exec("\n".join([f"def written({takes}):", *lines]), known)
     written: Callable[..., Any] = known["written"]
     return written
+
+
+def _rebuilt(instance: Any, /, **changes: Any) -> Any:
+    """`dataclasses.replace` for a class that is compiled and so is no dataclass any more."""
+    if dataclasses.is_dataclass(instance):
+        return dataclasses.replace(instance, **changes)  # type: ignore[type-var]
+    kind: Any = instance.__class__
+    return kind(*(changes.get(name, getattr(instance, name)) for name in kind.__match_args__))
 
 
 def _copy(instance: Any, /, **changes: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
 import time
@@ -9,12 +10,13 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import fast, scenario, shrink
+from . import compiled, fast, scenario, shrink
 from .profiles import generate
 from .schedule import play
 
 _BUNCH = 20
 _SHOWN = 5
+_WORTH_COMPILING = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,35 @@ def _bunch(work: tuple[int, int, str]) -> tuple[int, list[Found]]:
 
 
 def search(first: int, count: int, jobs: int, profile: str = "") -> Iterator[Tally]:
-    """Try so many numbers from the first one on; the tally after each bunch."""
+    """Try so many numbers from the first one on; the tally after each bunch. Many are tried by processes that run the compiled core."""
+    many = count >= _WORTH_COMPILING and _found_compiled()
     tally = Tally(count)
     work = [(seed, min(_BUNCH, first + count - seed), profile) for seed in range(first, first + count, _BUNCH)]
-    if jobs == 1:
+    if jobs == 1 and not many:
         fast.install()
         for one in work:
             yield _counted(tally, _bunch(one))
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=fast.install) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin) as pool:
         for result in pool.imap_unordered(_bunch, work):
             yield _counted(tally, result)
+
+
+def _begin() -> None:
+    """A process of a search. Much is made that lives long and little that is circular, so rubbish is looked for less often."""
+    fast.install()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _found_compiled() -> bool:
+    """Put the compiled core in front of the path, for processes that are started from now on; False, and why, if there is none."""
+    try:
+        sys.path.insert(0, str(compiled.core()))
+    except compiled.NotCompiled as why:
+        print(f"quorate sim: no compiled core here ({why}); searching with the plain one, at half the speed", file=sys.stderr)
+        return False
+    return True
 
 
 def _counted(tally: Tally, result: tuple[int, list[Found]]) -> Tally:
