@@ -165,7 +165,7 @@ def _brought(known: _Known, snapshot: Snapshot) -> Proof | None:
 
 def _frame(host: Host) -> tuple[object, ...]:
     """What no proof of before outlasts."""
-    return host.name, host.domain, host.free_hugepages_bytes
+    return host.name, host.domain, host.free_hugepages_bytes, host.apart
 
 
 def _has_extras(vm: Vm) -> bool:
