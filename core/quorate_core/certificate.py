@@ -10,7 +10,9 @@ Nothing is restarted without a certificate, and every doubt ends in none. The pr
 * only by one whose word the silent host would need to live without storage (`storageless.py`): this one has not given it;
 * only on a cycle that is itself evidence for the observer: a host that cannot prove its own life does not declare another's death.
 
-When a new incarnation appears in the slot, the count for the old one goes on: the newcomer is not a sign of the old one's life.
+When a new incarnation appears in the slot, the count for the old one goes on: the newcomer is not a sign of the old one's life. But if it
+comes from the same boot of the host, nothing has reset that host, and no silence proves anything about the old one: it was released from
+its licence, while this observer could not read, and its VMs may run. A watch of it ends then, without a certificate.
 """
 
 from dataclasses import dataclass, replace
@@ -28,6 +30,7 @@ _OTHERS_KEPT = 4
 class Watch:
     """One incarnation under observation. `since` is when the read completed that first showed its last change, `stopped_at` when one
     completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage.
+    `boot_id`: the boot of its host.
 
     `block` is the newest that was seen of it, of the highest `sequence`. A block with a lower one is an old write that landed late, or an
     older copy on another disk: it says nothing, and only its first sight (`others`) is a change.
@@ -42,6 +45,7 @@ class Watch:
     sequence: int = 0
     stopped_at: float | None = None
     others: tuple[bytes, ...] = ()
+    boot_id: bytes = b""
 
     @property
     def bound_seconds(self) -> float:
@@ -53,6 +57,10 @@ def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, 
     """The watch after one more read. `seen` is None where the block holds no valid slot of that member."""
     at = cycle.completed_at
     newcomer = seen is not None and (watch is None or seen.statement.incarnation != watch.incarnation)
+    if seen is not None and newcomer and watch is not None and seen.boot_id == watch.boot_id:
+        if seen.statement.sequence <= watch.sequence:
+            return replace(watch, since=at)  # which of the two is the newer cannot be told, so nothing is counted while it stands there
+        watch = None
     if seen is not None and newcomer and (watch is None or not watch.armed):
         return _with_newest(Watch(seen.statement.incarnation, at, False, seen.timing, block), seen, block, at)
     if watch is None:
@@ -75,6 +83,7 @@ def _with_newest(watch: Watch, seen: Slot, block: bytes, at: float) -> Watch:
         timing=seen.timing,
         block=block,
         required=seen.required,
+        boot_id=seen.boot_id,
         sequence=seen.statement.sequence,
         stopped_at=_stopped_at(watch.stopped_at, seen, at),
         others=others,

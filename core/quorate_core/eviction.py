@@ -7,14 +7,15 @@ may die.
 * counted from the completion of the first own cycle that wrote the record and read it back;
 * before each write the own slot is looked at: if the record was not there (an old write of ours landed late), it counts anew; when a write
   has failed or pulse was restarted, it counts anew once the old write must have landed;
-* only while its newest slot says that it is under its watchdog: it may have been disarmed before it could read the record;
+* only while its newest slot says that it is under its watchdog, and not once the same boot of its host has another incarnation: it may have
+  been disarmed before it could read the record;
 * only by one whose word the evicted host would need to live without storage: it has no longer given it since then;
 * a host that still gives signs of life when R_e is over was not reset: its watchdog lies, and there is no certificate, but an alarm.
 """
 
 from dataclasses import dataclass, replace
 
-from quorate_core import slot
+from quorate_core import claim, slot
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Malformed
@@ -27,13 +28,28 @@ ALARM = "ALARM:"
 @dataclass(frozen=True, slots=True)
 class Eviction:
     """One record, with what the evicted host has published: its timing, and whose word it needs to live without storage. `since` is the
-    completion of the cycle that first wrote the record and read it back, in own monotonic seconds; None before."""
+    completion of the cycle that first wrote the record and read it back, in own monotonic seconds; None before. `boot_id`: the boot of the
+    evicted host; empty if it was not seen."""
 
     slot: int
     incarnation: int
     timing: TimingValues
     required: int = 0
     since: float | None = None
+    boot_id: bytes = b""
+
+
+def of(index: int, seen: Slot) -> Eviction:
+    """A new record of the host with that slot."""
+    return Eviction(index, seen.statement.incarnation, seen.timing, seen.required, boot_id=seen.boot_id)
+
+
+def escaped(record: Eviction, seen: Slot) -> bool:
+    """Whether the evicted incarnation was disarmed before it could read the record: by its newest slot, or because its host has come to
+    another one without a reset. It may live on without a licence, and nothing is bound to reset it."""
+    if seen.statement.incarnation != record.incarnation:
+        return seen.boot_id == record.boot_id
+    return not claim.was_armed(seen)
 
 
 def doubt(record: Eviction, cycle: Cycle) -> Eviction:
@@ -55,7 +71,7 @@ def observe(record: Eviction, seen: Slot | None) -> Eviction:
     if seen is None or seen.statement.incarnation != record.incarnation:
         return record
     longest = max(record.timing, seen.timing, key=lambda values: values.release_after_eviction_seconds)
-    return replace(record, timing=longest, required=seen.required)
+    return replace(record, timing=longest, required=seen.required, boot_id=seen.boot_id)
 
 
 def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, my_slot: int) -> Issued | str:

@@ -45,11 +45,10 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
     """Drop what was said about hosts that are back in another life, or are members no more, and records of those that have left in time."""
 
     def over(record: Eviction) -> bool:
-        peer = heart.peers.get(record.slot, membership.Peer())
-        if peer.slot is not None and peer.incarnation == record.incarnation:
-            # It was disarmed before it could read the record: it may live on without a licence, and nothing is bound to reset it.
-            return not claim.was_armed(peer.slot)
-        return record.slot in back
+        seen = _slot_of(heart, record.slot)
+        if seen is not None and eviction.escaped(record, seen):
+            return True
+        return record.slot in back and seen is not None and seen.statement.incarnation != record.incarnation
 
     return replace(
         heart,
@@ -70,7 +69,7 @@ def _keep_records(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
             peer = heart.peers.get(index, membership.Peer())
             under_watchdog = peer.slot is not None and claim.was_armed(peer.slot)
             if peer.slot is not None and under_watchdog and peer.incarnation == incarnation and index != member.slot:
-                records.append(Eviction(index, incarnation, peer.slot.timing, peer.slot.required))
+                records.append(eviction.of(index, peer.slot))
     return replace(heart, evictions=tuple(records))
 
 
@@ -173,7 +172,7 @@ def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: C
 
 
 def _evict(heart: Heart, config: pool.PoolConfig, choice: partition.Choice, seated: Mapping[int, Slot]) -> tuple[Heart, tuple[Action, ...]]:
-    records = tuple(Eviction(index, incarnation, seated[index].timing, seated[index].required) for index, incarnation in choice.evict)
+    records = tuple(eviction.of(index, seated[index]) for index, _ in choice.evict)
     lost = _hosts(config, sum(1 << record.slot for record in records))
     # From this moment they get no answer any more, also if the write should fail: it may have landed.
     heart = replace(

@@ -89,14 +89,31 @@ def test_packets_that_still_arrive_forbid_it() -> None:
 
 def test_a_newcomer_in_the_slot_neither_ends_nor_renews_the_count_for_its_armed_predecessor() -> None:
     """Row 38."""
-    newborn = replace(VICTIM, statement=replace(SAID, incarnation=8, phase=Phase.JOINING))
+    newborn = replace(VICTIM, statement=replace(SAID, incarnation=8, phase=Phase.JOINING), boot_id=b"b" * 16)
     watch = watched(newborn, slot.encode(newborn), watched(), at=30)
     assert (watch.incarnation, watch.since) == (7, 0.5)
 
 
+def test_a_newcomer_of_the_same_boot_ends_the_watch_of_its_predecessor_without_a_certificate() -> None:
+    """It was released from its licence while this observer could not read: nothing has reset the host, and its VMs run."""
+    armed_again = replace(VICTIM, statement=replace(SAID, incarnation=8, sequence=101))
+    watch = watched(armed_again, slot.encode(armed_again), watched(), at=30)
+    assert (watch.incarnation, watch.since) == (8, 30.5)
+    assert certificate.verdict(watch, 1, read(30.5 + R_S), None, T_N, ME) == Issued(1, 8, R_S, R_S), "the newcomer is watched like any"
+
+
+def test_while_an_older_life_of_the_same_boot_stands_in_the_slot_nothing_is_counted() -> None:
+    older = replace(VICTIM, statement=replace(SAID, incarnation=6, sequence=99))
+    watch = watched()
+    for at in (10.0, 40.0, 70.0):
+        watch = watched(older, slot.encode(older), watch, at=at)
+        assert isinstance(certificate.verdict(watch, 1, read(at), None, T_N, ME), str)
+    assert (watch.incarnation, watch.since) == (7, 70.5)
+
+
 def test_a_newcomer_takes_the_place_of_a_predecessor_that_was_never_armed() -> None:
     joining = replace(VICTIM, statement=replace(SAID, phase=Phase.JOINING))
-    newborn = replace(VICTIM, statement=replace(SAID, incarnation=8))
+    newborn = replace(VICTIM, statement=replace(SAID, incarnation=8), boot_id=b"b" * 16)
     watch = watched(newborn, slot.encode(newborn), watched(joining, slot.encode(joining)), at=30)
     assert (watch.incarnation, watch.since) == (8, 30.5)
 

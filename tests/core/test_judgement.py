@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
 from quorate_core import heartbeat, slot
 from quorate_core.certificate import Watch
 from quorate_core.eviction import Eviction
@@ -50,7 +52,7 @@ def watched(index: int, at: float, **changes: object) -> Peer:
     """A peer whose slot was last seen to change at that time."""
     own = slot_of(index, 1, **changes)
     block = slot.encode(own)
-    watch = Watch(10 + index, at, True, STANDARD.values, block, ALL)
+    watch = Watch(10 + index, at, True, STANDARD.values, block, ALL, boot_id=own.boot_id)
     return Peer(block, own, at, own.statement, at, watch)
 
 
@@ -276,6 +278,23 @@ def test_one_that_was_disarmed_before_it_could_read_the_record_is_not_certified_
     assert (gone.evictions, gone.issued, gone.evicted) == ((), (), frozenset({(2, 12)}))
     (_, later, _), *_ = cycles(gone, 104.0, 1, others(Phase.DISARMED))
     assert later.evicted == frozenset(), "it may arm again in the same life"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_one_that_is_in_another_life_without_a_reset_is_not_certified_by_its_eviction(*, reset: bool) -> None:
+    """It was released before it could read the record, and its agent was started again; after a reset the record goes on to count."""
+    boot = slot_of(2, 5).boot_id
+    record = Eviction(2, 12, STANDARD.values, ALL, since=40.0, boot_id=boot)
+    evicting = replace(ARMED, evictions=(record,), evicted=frozenset({(2, 12)}))
+
+    def others() -> Iterator[dict[int, Slot]]:
+        for sequence in range(2, 10_000):
+            born = slot_of(2, 50, phase=Phase.JOINING)
+            born = replace(born, statement=replace(born.statement, incarnation=99), boot_id=b"n" * 16 if reset else boot)
+            yield {1: slot_of(1, sequence), 2: born}
+
+    *_, (_, after, _) = cycles(evicting, 102.0, 40, others())
+    assert [c.incarnation for c in after.issued] == ([12] if reset else [])
 
 
 def test_an_evicted_host_with_vms_left_goes_on_writing_so_that_a_watchdog_that_does_not_bite_is_seen() -> None:

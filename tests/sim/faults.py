@@ -62,6 +62,9 @@ def begin(world: World, event: Event) -> None:
 
     if event.length is not None:
         world.engine.after(event.length, over)
+    elif event.do in ("fail", "torn"):
+        for index in touched:
+            world.monitor.touch(index, for_good=True)
 
 
 def _touched(world: World, event: Event) -> list[int]:

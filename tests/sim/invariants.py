@@ -6,6 +6,7 @@ it lived on must have ended, or have verifiably stopped its VMs, and what those 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -167,9 +168,9 @@ class Monitor:
         """Something that this host has sent reaches a disk or another host, perhaps long after it was sent."""
         self.last_sign[index] = self._engine.now
 
-    def touch(self, index: int) -> None:
-        """A fault on this host begins or ends."""
-        self.touched[index] = self._engine.now
+    def touch(self, index: int, *, for_good: bool = False) -> None:
+        """A fault on this host begins or ends. `for_good`: from now on its disk fails at times, and it is never well for long."""
+        self.touched[index] = math.inf if for_good else max(self.touched[index], self._engine.now)
 
     # what must hold at the end
 

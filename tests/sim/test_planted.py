@@ -3,13 +3,15 @@ nothing when it finds nothing."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from quorate_core import clique, cycles, keeping, licence
+from quorate_core import certificate, clique, cycles, keeping, licence
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.slot import Slot
 
+from . import scenario
 from .faults import Event
 from .profiles import generate
 from .schedule import Schedule, play
@@ -29,6 +31,19 @@ def test_without_the_eviction_check_a_vm_runs_twice(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(cycles, "judge", careless)
     assert found("eviction", "double run", range(60)) is not None
+
+
+def test_who_takes_another_life_of_the_same_boot_for_a_reset_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by seed 1354: a pool that is paused and armed again, while one host cannot read."""
+    released = scenario.load(Path(__file__).parent / "scenarios" / "released-and-claimed-again.yaml").schedule
+    assert play(released).findings == []
+    honest = certificate.observe
+
+    def careless(watch: certificate.Watch | None, *rest: object, after_gap: bool) -> certificate.Watch | None:
+        return honest(watch and replace(watch, boot_id=b"another"), *rest, after_gap=after_gap)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(certificate, "observe", careless)
+    assert "double run" in {finding.rule for finding in play(released).findings}
 
 
 def _greedy(neighbours: Mapping[int, int], weights: Mapping[int, int]) -> int:
