@@ -10,7 +10,7 @@ two things is certain.
 1. *The snapshot counts it* (`Sight.COUNTED`): a started VM's launcher pod is bound, a ProtectedVM says Protected, and so on.
    Every later snapshot counts it too, or counts that it was undone. The snapshot must have been read after the entry was written
    (it could show the launcher pod of an earlier run), so no entry leaves in the turn that first sees it, and one that was
-   admitted while the old launcher pod was still there stays for the time of rule 2. A VM whose specification says "run" while its launcher
+   admitted while the old launcher pod was still there stays for `RESTART_SECONDS`. A VM whose specification says "run" while its launcher
    pod is not bound yet (`Sight.SHOWN`) takes no memory in any snapshot, so its entry stays, however long that lasts.
 2. *It can no longer come* (`Sight.UNSEEN` for longer than `PERSISTENCE_SECONDS`): the request may have failed after it was
    admitted, which nobody tells a webhook. The API server bounds every request, admission included, by its request timeout (60 s):
@@ -31,6 +31,10 @@ from quorate_core.facts import Host, HostPhase, Protection, Snapshot, Vm
 
 PERSISTENCE_SECONDS = 90.0
 """How long an unseen entry stays after the reaper first saw it; see the argument above."""
+
+RESTART_SECONDS = 330.0
+"""How long the entry of a restart stays: the old launcher pod may take its grace period to end (180 s by KubeVirt's templates), and
+while it is bound nothing shows the new run. An entry of a VM that runs costs no memory."""
 
 
 class ReservationKind(StrEnum):
@@ -237,7 +241,7 @@ def reap(ages: Ages, ledger: Ledger, snapshot: Snapshot, monotonic_seconds: floa
         age_seconds = monotonic_seconds - since
         seen = sight(entry, snapshot)
         earlier = key in ages.first_seen_seconds
-        if seen is Sight.COUNTED and earlier and (not entry.restart or age_seconds > PERSISTENCE_SECONDS):
+        if seen is Sight.COUNTED and earlier and (not entry.restart or age_seconds > RESTART_SECONDS):
             gone.append(entry)
             why.append(f"{entry.kind} {entry.subject}: seen in the cluster")
         elif seen is Sight.UNSEEN and age_seconds > PERSISTENCE_SECONDS:

@@ -93,3 +93,16 @@ def test_what_a_search_has_let_in_does_not_lower_the_number_that_the_next_start_
         assert tolerates(planner.problem_of(now), 1)
     assert answers == [Allow, Allow, Refuse]
     assert not planner.holds(now, 1), "else this test would show nothing"
+
+
+@pytest.mark.parametrize("what", ["domain", "hugepages"])
+def test_a_kept_proof_does_not_outlast_what_it_was_about(what: str) -> None:
+    vms = tuple(replace(vm(f"v{i}", 4, f"h{i}"), hugepages_bytes=GIB if what == "hugepages" else 0) for i in range(3))
+    hosts = tuple(Host(f"h{i}", 12 * GIB, 4 * GIB, domain=f"d{i}", allocatable_hugepages_bytes=8 * GIB) for i in range(3))
+    before = Snapshot(Pool("p", 1, failure_domain_key="rack"), hosts, vms)
+    proofs = Proofs(search_seconds=0)
+    assert proofs.kept(before, 1)
+    changed = {"domain": {"domain": "d1"}, "hugepages": {"used_hugepages_bytes": 8 * GIB}}[what]
+    tight = tuple(replace(h, used_bytes=6 * GIB, **(changed if h.name != "h0" else {})) for h in hosts)  # type: ignore[arg-type]  # by field
+    assert not tolerates(planner.problem_of(replace(before, hosts=tight)), 1)
+    assert not proofs.kept(replace(before, hosts=tight), 1)
