@@ -30,3 +30,10 @@ def test_a_vm_that_has_no_place_does_not_cost_the_others_their_zones() -> None:
     assert not planner.plan(waits).waiting_placed
     for leader in (keeper, Keeper(lambda: None)):
         assert planner.plan(leader.keep(replace(pool(), layout=waits.layout))).lower == 1
+
+
+def test_a_search_that_was_overtaken_by_the_pool_replaces_nothing_better() -> None:
+    keeper = Keeper(lambda: None)
+    keeper._found["p"] = Layout((LaidZone((7,), {"h0": 14}),), {"d/a": 0, "d/gone": 0})
+    assert keeper.keep(pool()).layout == LAYOUT
+    assert planner.plan(keeper.keep(replace(pool(), layout=None))).lower == 1
