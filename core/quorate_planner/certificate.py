@@ -5,13 +5,13 @@ first living host of its list. Each zone answers for its own VMs with its own me
 rule that runs when hosts fail; it is the one the numbers are about. `verify` checks a certificate without any of this code.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quorate_planner.chains import Chain
 from quorate_planner.lists import Listed, Lists
-from quorate_planner.problem import ProblemVm
+from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.zone import Placing
 
 
@@ -69,6 +69,35 @@ def follow(certificate: Certificate, survivors: Collection[str], vms: Sequence[P
         targets[vm.name] = None if at is None else _place(certificate.zones[at], placings[at], vm)
     zones = tuple(replace(zone, memory=placing.left()) for zone, placing in zip(certificate.zones, placings, strict=True))
     return targets, replace(certificate, failures=certificate.failures - len(gone), zones=zones)
+
+
+class Followed(Mapping[str, Mapping[str, str]]):
+    """For each host with VMs of the problem, where they restart by the certificate if it alone fails now; worked out when asked for."""
+
+    def __init__(self, problem: Problem, certificate: Certificate) -> None:
+        self._certificate = certificate
+        self._names = [host.name for host in problem.hosts]
+        self._vms: dict[str, list[ProblemVm]] = {}
+        for vm in problem.vms:
+            if vm.host is not None:
+                self._vms.setdefault(vm.host, []).append(vm)
+        self._known: dict[str, Mapping[str, str]] = {}
+
+    def __getitem__(self, host: str) -> Mapping[str, str]:
+        if host not in self._known:
+            vms = sorted(self._vms[host], key=lambda vm: (vm.priority, vm.name))
+            targets, _ = follow(self._certificate, [name for name in self._names if name != host], vms)
+            self._known[host] = {name: target for name, target in targets.items() if target is not None}
+        return self._known[host]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._vms))
+
+    def __len__(self) -> int:
+        return len(self._vms)
+
+    def __repr__(self) -> str:
+        return f"Followed({dict(self)!r})"
 
 
 def _placing(zone: Zone, lists: Lists, memory: Mapping[str, int]) -> Placing | Listed:

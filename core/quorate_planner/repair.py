@@ -7,10 +7,10 @@ No randomness: the same cut is mended the same way.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from quorate_planner.chains import levels
-from quorate_planner.cut import Cut, Key
+from quorate_planner.cut import Cut, Key, Place
 from quorate_planner.tally import Tally
 
 STEPS_MOST = 600
@@ -25,25 +25,24 @@ NOT_BACK = 12
 Step = tuple[str, int, int, int, tuple[tuple[int, int], ...]]
 """("shift", host, to zone, units, ((from zone, units), ...)) or ("bind", number of key, to zone, 1, ((from zone, 1),))."""
 
+_Pair = tuple[list[int], int, int, int]
+"""The values of a level, the k-th largest of them, blocks that come, and the level."""
 
-def mended(tally: Tally, cut: Cut, failures: int, left_seconds: Callable[[], float]) -> Cut:
-    """The cut with the least shortage that was met; the same cut if nothing helped."""
+
+def mended(tally: Tally, cut: Cut, failures: int, left_seconds: Callable[[], float], *, in_vain: int = STEPS_IN_VAIN) -> Cut:
+    """The cut with the least shortage that was met; the same cut if nothing helped. It gives up after so many steps `in_vain`."""
     walk = _Walk(tally, cut, failures)
     best, kept = walk.shortage(), walk.cut()
     recent: deque[tuple[str, int, int]] = deque(maxlen=NOT_BACK)
     better_at = 0
     for number in range(STEPS_MOST):
-        if best == 0 or number - better_at > STEPS_IN_VAIN or left_seconds() <= 0:
+        if best == 0 or number - better_at > in_vain or left_seconds() <= 0:
             break
-        step = max(
-            ((walk.gain(step), step) for step in walk.steps() if not any((step[0], step[1], at) in recent for at, _ in step[4])),
-            default=None,
-            key=lambda scored: (scored[0], scored[1]),
-        )
+        step = walk.best_step(frozenset(recent))
         if step is None:
             break
-        walk.take(step[1])
-        recent.append((step[1][0], step[1][1], step[1][2]))
+        walk.take(step)
+        recent.append(step[:3])
         if walk.shortage() < best:
             best, kept, better_at = walk.shortage(), walk.cut(), number
     return kept
@@ -57,7 +56,9 @@ class _Walk:
         self._chains = [shape.chain for shape in cut.shapes]
         self._units = [list(row) for row in cut.units]
         self._bound = {key: list(numbers) for key, numbers in cut.bound.items()}
-        self._keys: list[Key] = [key for key in self._bound if len(list(self._homes(key))) > 1]
+        self._homes = [tuple(self._homes_of(key)) for key in self._bound]
+        self._keys: list[Key] = [key for key, homes in zip(self._bound, self._homes, strict=True) if len(homes) > 1]
+        self._homes = [homes for homes in self._homes if len(homes) > 1]
         self._level_of = [levels(chain, [s for s in tally.sizes if s <= chain[-1]]) for chain in self._chains]
         self._parts = [[block // chain[0] for block in chain] for chain in self._chains]
         self._rest = [
@@ -88,7 +89,7 @@ class _Walk:
         for at in range(len(self._chains)):
             self._count(at)
 
-    def _homes(self, key: Key) -> Iterator[int]:
+    def _homes_of(self, key: Key) -> Iterator[int]:
         for at, shape in enumerate(self._cut.shapes):
             if shape.takes(key[0]) and shape.chain[-1] >= key[1]:
                 yield at
@@ -110,33 +111,56 @@ class _Walk:
     def cut(self) -> Cut:
         return Cut(self._cut.shapes, tuple(map(tuple, self._units)), {key: tuple(numbers) for key, numbers in self._bound.items()})
 
-    def steps(self) -> Iterator[Step]:
-        """Steps that could help one of the levels that are most short."""
+    def best_step(self, barred: Collection[tuple[str, int, int]]) -> Step | None:
+        """The step expected to save most, of those that could help one of the levels that are most short and take from nothing barred.
+
+        Looked at in the order of what they give: what a step takes never saves anything, so most need not be looked at further.
+        """
+        best: tuple[int, Step] | None = None
+        before: Step | None = None
+        self._pairs: dict[tuple[int, int, int], list[_Pair]] = {}
+        for given, step in sorted(self._steps(), reverse=True):
+            if best is not None and given < best[0]:
+                break
+            if step != before and not any((step[0], step[1], at) in barred for at, _ in step[4]):
+                scored = (given + self._taken(step), step)
+                best = scored if best is None else max(best, scored)
+            before = step
+        return None if best is None else best[1]
+
+    def _steps(self) -> Iterator[tuple[int, Step]]:
+        """Steps that could help one of the levels that are most short, each with what it saves before anything is taken for it."""
         zones = range(len(self._chains))
         short = sorted((-s * self._chains[at][level], at, level) for at in zones for level, s in enumerate(self._short[at]) if s > 0)
+        saved: dict[tuple[int, int, Place], int] = {}
         for _, at, level in short[:LEVELS_AT_ONCE]:
             part, base = self._parts[at][level], self._chains[at][0]
-            shape = self._cut.shapes[at]
+            shape, values, edge = self._cut.shapes[at], self._values[at][level], self._edge[at][level]
             for i, units in enumerate(self._units[at]):
-                if self._values[at][level][self._tally.group[i]] >= self._edge[at][level] or not shape.carries(i):
+                if values[self._tally.group[i]] >= edge or not shape.carries(i):
                     continue
                 need = part - units % part
                 missing = need * base - self._rest[i]
                 rich = sorted((self._units[other][i] * self._chains[other][0], other) for other in zones if other != at)
+                if not rich or sum(memory for memory, _ in rich) < missing:
+                    continue
+                given = self._shift_gain(i, at, need)
                 for memory, other in rich:
                     if memory >= missing:
-                        yield ("shift", i, at, need, ((other, max(0, -(-missing // self._chains[other][0]))),))
-                if rich and rich[-1][0] < missing <= sum(memory for memory, _ in rich):
-                    yield ("shift", i, at, need, self._gathered(missing, rich))
+                        yield given, ("shift", i, at, need, ((other, max(0, -(-missing // self._chains[other][0]))),))
+                if rich[-1][0] < missing:
+                    yield given, ("shift", i, at, need, self._gathered(missing, rich))
             for number, key in enumerate(self._keys):
-                home = key[2]
-                if not self._bound[key][at] or self._level_of[at].get(key[1], -1) < level:
+                _, size, home = key
+                if not self._bound[key][at] or self._level_of[at].get(size, -1) < level:
                     continue
-                if home is not None and self._values[at][level][self._tally.group[home]] < self._edge[at][level]:
+                if home is not None and values[self._tally.group[home]] < edge:
                     continue
-                for other in self._homes(key):
+                if (at, size, home) not in saved:
+                    saved[at, size, home] = self._bind_gain(key, at, -1)
+                for other in self._homes[number]:
                     if other != at:
-                        yield ("bind", number, other, 1, ((at, 1),))
+                        yield saved[at, size, home], ("bind", number, other, 1, ((at, 1),))
 
     def _gathered(self, missing: int, rich: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         """So many bytes from several zones, the ones with most memory first."""
@@ -149,20 +173,19 @@ class _Walk:
                 missing -= units * base
         return tuple(taken)
 
-    def gain(self, step: Step) -> int:
-        """Bytes of shortage that the step is expected to save."""
-        what, i, to, amount, sources = step
+    def _taken(self, step: Step) -> int:
+        """Bytes of shortage that the step is expected to cost where it takes from; never above zero."""
+        what, i, to, _, sources = step
         if what == "shift":
-            return self._shift_gain(i, to, amount) + sum(self._shift_gain(i, source, -units) for source, units in sources)
-        key = self._keys[i]
-        return self._bind_gain(key, to, 1) + sum(self._bind_gain(key, source, -1) for source, _ in sources)
+            return sum(self._shift_gain(i, source, -units) for source, units in sources)
+        return self._bind_gain(self._keys[i], to, 1)
 
     def _shift_gain(self, i: int, at: int, more: int) -> int:
         total = 0
         units, group = self._units[at][i], self._tally.group[i]
         for level, part in enumerate(self._parts[at]):
             change = (units + more) // part - units // part
-            if change:
+            if change and self._short[at][level] > min(0, change):
                 value, edge = self._values[at][level][group], self._edge[at][level]
                 cost = max(0, value + change - edge) - max(0, value - edge) - change
                 total += self._saved(at, level, cost)
@@ -170,13 +193,27 @@ class _Walk:
 
     def _bind_gain(self, key: Key, at: int, more: int) -> int:
         total = 0
-        for level in range(self._level_of[at][key[1]] + 1):
-            change = more * self._blocks(at, level, key[1])
-            if key[2] is not None:
-                value, edge = self._values[at][level][self._tally.group[key[2]]], self._edge[at][level]
-                change = max(0, value + change - edge) - max(0, value - edge)
-            total += self._saved(at, level, change)
+        group = None if key[2] is None else self._tally.group[key[2]]
+        for row, edge, change, level in self._touched(at, key[1], more):
+            if group is not None:
+                over = row[group] - edge
+                change = max(0, over + change) - max(0, over)
+            if change:
+                total += self._saved(at, level, change)
         return total
+
+    def _touched(self, at: int, size: int, more: int) -> "list[_Pair]":
+        """The levels whose shortage may change once a VM of that size comes (1) or goes (-1), and by how many blocks at most."""
+        if (at, size, more) not in self._pairs:
+            parts, short = self._parts[at], self._short[at]
+            own = self._level_of[at][size]
+            changes = [more * (parts[own] // part) for part in parts[: own + 1]]
+            self._pairs[at, size, more] = [
+                (self._values[at][level], self._edge[at][level], change, level)
+                for level, change in enumerate(changes)
+                if short[level] > min(0, -change)
+            ]
+        return self._pairs[at, size, more]
 
     def _saved(self, at: int, level: int, cost: int) -> int:
         short = self._short[at][level]

@@ -6,16 +6,18 @@ What runs at a failure must then be `certificate.follow` with the certificate fo
 of `plan`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from quorate_planner import bounds, extras, game, listing, pack, tally, zone
-from quorate_planner.certificate import Certificate, Zone, follow
+from quorate_planner.certificate import Certificate, Followed, Zone
 from quorate_planner.chains import Chain, cover
 from quorate_planner.cut import Cut
 from quorate_planner.planning import Plan, plan_problem
-from quorate_planner.problem import Problem, ProblemVm
+from quorate_planner.problem import Problem
+from quorate_planner.repair import STEPS_IN_VAIN
 from quorate_planner.split import LOOSE, TIGHT, Splitting
 from quorate_planner.witness import witness_of
 
@@ -34,6 +36,9 @@ PACKING_SHARE = 0.2
 WIDE = 4
 WAYS_FIRST = 3
 """A bracket at least so wide is halved first, by so many ways."""
+
+HASTY = 6
+"""Steps that may be taken in vain in mending what a linear program proposed, while other ways have not been tried."""
 
 FIRST_NODES = 100
 MORE_NODES = 8
@@ -98,7 +103,7 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None, by_l
     if not limited and by_lists:
         certificate = search.by_lists(problem) or certificate
     if certificate is not None and search.proven > proven:
-        plan = replace(plan, lower=search.proven, waiting_placed=True, placements=_placements(problem, certificate))
+        plan = replace(plan, lower=search.proven, waiting_placed=True, placements=Followed(problem, certificate))
     if search.ceiling is not None:
         plan = replace(plan, upper=max(0, search.upper), witness=witness_of(problem, counted, search.ceiling))
     played = game.lowered(problem, search.proven, search.upper, budget.left_seconds)
@@ -141,7 +146,7 @@ def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
         overcommitted=not exists,
         waiting_placed=True,
         protected_vms=len(problem.vms),
-        placements=_placements(problem, certificate),
+        placements=Followed(problem, certificate),
     )
     return Sharp(proved, certificate)
 
@@ -162,8 +167,8 @@ class _Search:
         self.cut: Cut | None = None
         self.ceiling: bounds.Ceiling | None = None
         self._counted, self._budget = counted, budget
-        self._chains = list(_ways(counted))
-        self._splittings: dict[int, Splitting] = {}
+        self._chains = _ways(counted)  # the later ones cost time, and are mostly not needed
+        self._splittings: list[Splitting] = []
 
     @property
     def _goal(self) -> int:
@@ -179,15 +184,12 @@ class _Search:
         """Narrow until closed, or enough is proven or refuted, or the time is up."""
         self._climb(0, WIDE)
         self._climb(FIRST_NODES, WIDE)
+        self._search(0, HASTY)
         self._search(0)
         self._climb(FIRST_NODES, 2)
         nodes = FIRST_NODES
         for number in range(ROUNDS_MOST):
-            if (
-                self.proven >= self._goal
-                or self._budget.left_seconds() <= 0
-                or not any(way.open(self._goal) for way in self._splittings.values())
-            ):
+            if self.proven >= self._goal or self._budget.left_seconds() <= 0 or not any(way.open(self._goal) for way in self._ways()):
                 break
             self._search(nodes)
             nodes *= MORE_NODES
@@ -199,30 +201,37 @@ class _Search:
         high = self._goal if self._goal - self.proven >= wide else self.proven
         while high > self.proven and self._goal - self.proven >= (wide if nodes else 1) and self._budget.left_seconds() > 0:
             middle = self.proven + 1 if nodes else (self.proven + high + 1) // 2
-            if not self._try(middle, nodes, WAYS_FIRST if wide == WIDE else None):
+            if not self._try(middle, nodes, HASTY, WAYS_FIRST if wide == WIDE else None):
                 high = middle - 1
 
-    def _search(self, nodes: int) -> None:
+    def _search(self, nodes: int, in_vain: int = STEPS_IN_VAIN) -> None:
         """Every way, from the upper bound down."""
         for failures in range(self._goal, self.proven, -1):
-            if self._try(failures, nodes):
+            if self._try(failures, nodes, in_vain):
                 return
 
-    def _try(self, failures: int, nodes: int, most: int | None = None) -> bool:
-        for at in range(len(self._chains[:most])):
+    def _try(self, failures: int, nodes: int, in_vain: int, most: int | None = None) -> bool:
+        for way in islice(self._ways(), most):
             if self._budget.left_seconds() <= 0:
                 return False
-            found = self._way(at).cut(failures, self._budget.left_seconds, nodes=nodes)
+            found = way.cut(failures, self._budget.left_seconds, nodes=nodes, in_vain=in_vain)
             if found is not None:
                 self.cut, self.proven = found, failures
                 return True
         return False
 
-    def _way(self, at: int) -> Splitting:
-        if at not in self._splittings:
-            chains, loss = self._chains[at]
-            self._splittings[at] = Splitting(self._counted, chains, loss=loss)
-        return self._splittings[at]
+    def _ways(self) -> Iterator[Splitting]:
+        """The ways one after the other, each made once."""
+        at = 0
+        while at < len(self._splittings) or self._more():
+            yield self._splittings[at]
+            at += 1
+
+    def _more(self) -> bool:
+        for chains, loss in self._chains:
+            self._splittings.append(Splitting(self._counted, chains, loss=loss))
+            return True
+        return False
 
     def _refute(self, budget: Budget) -> None:
         """Lower the upper bound while some critical set of that many failures cannot be packed."""
@@ -249,8 +258,12 @@ def _ways(counted: tally.Tally) -> Iterator[tuple[Sequence[Chain], float]]:
     singles = tuple((size,) for size in counted.sizes)
     if len(counted.kinds) > 1:  # every set of allowed hosts has zones of its own: few chains then lose less
         yield cover(volume, loss=LOOSE), LOOSE
-    covers = list(dict.fromkeys(cover(volume, loss=loss) for loss in LOSSES))
-    yield from ((chains, TIGHT) for chains in covers)
+    covers: list[tuple[Chain, ...]] = []
+    for loss in LOSSES:
+        chains = cover(volume, loss=loss)
+        if chains not in covers:
+            covers.append(chains)
+            yield chains, TIGHT
     if len(singles) <= SINGLES_MOST and set(singles) != set(covers[0]):
         yield singles, LOOSE
     yield tuple(dict.fromkeys((*covers[0], *singles[-LARGEST_ALONE:]))), LOOSE
@@ -279,22 +292,9 @@ def _certificate(problem: Problem, counted: tally.Tally, cut: Cut, failures: int
     )
     still = {key: list(numbers) for key, numbers in cut.bound.items()}
     bind = {}
-    for vm in problem.vms:
-        numbers = still[counted.key(vm)]
+    for vm, key in counted.keyed(problem.vms):
+        numbers = still[key]
         at = next(at for at, number in enumerate(numbers) if number)
         numbers[at] -= 1
         bind[vm.name] = at
     return Certificate(failures, zones, bind)
-
-
-def _placements(problem: Problem, certificate: Certificate) -> Mapping[str, Mapping[str, str]]:
-    names = [host.name for host in problem.hosts]
-    homes: dict[str, list[ProblemVm]] = {}
-    for vm in sorted(problem.vms, key=lambda vm: (vm.priority, vm.name)):
-        if vm.host is not None:
-            homes.setdefault(vm.host, []).append(vm)
-    found = {}
-    for host, vms in homes.items():
-        targets, _ = follow(certificate, [name for name in names if name != host], vms)
-        found[host] = {key: target for key, target in targets.items() if target is not None}
-    return found

@@ -11,7 +11,7 @@ from itertools import combinations
 from quorate_planner.chains import Chain
 from quorate_planner.cut import Cut, Key, Place, Shape, shortfalls
 from quorate_planner.program import Program
-from quorate_planner.repair import mended
+from quorate_planner.repair import STEPS_IN_VAIN, mended
 from quorate_planner.tally import Counts, Kind, Tally
 
 TIGHT = 0.02
@@ -41,6 +41,8 @@ class Splitting:
         self._homes = {(kind, size): self._homes_of(kind, size) for kind, size, _ in self._demand}
         self._impossible_from = {False: tally.groups + 1, True: tally.groups + 1}
         self._whole: dict[int, frozenset[tuple[int, int]]] = {}
+        self._proposed: dict[int, Cut] = {}
+        self._walked: dict[int, int] = {}
 
     def _count(self) -> Iterator[tuple[Key, int]]:
         for kind in self._tally.kinds:
@@ -83,35 +85,59 @@ class Splitting:
         """Whether a cut for so many failures is not ruled out."""
         return self._affordable and failures < min(self._impossible_from.values())
 
-    def cut(self, failures: int, left_seconds: Callable[[], float], *, nodes: int = 0) -> Cut | None:
+    def cut(self, failures: int, left_seconds: Callable[[], float], *, nodes: int = 0, in_vain: int = STEPS_IN_VAIN) -> Cut | None:
         """A proven cut for so many failures, or None: there is none with these chains, or it was not found in time.
 
         With no `nodes` only the linear program is tried and mended, which takes milliseconds to a second; otherwise the program in whole
-        numbers, with so many nodes at most for each of its steps.
+        numbers, with so many nodes at most for each of its steps. `in_vain`: the patience of mending what the linear program proposed.
         """
-        whole_numbers = nodes > 0
-        if not self._affordable or failures >= min(self._impossible_from[False], self._impossible_from[whole_numbers]):
+        if not self._affordable or failures >= min(self._impossible_from[False], self._impossible_from[nodes > 0]):
             return None
+        return self._in_whole_numbers(failures, left_seconds, nodes) if nodes else self._by_volume(failures, left_seconds, in_vain)
+
+    def _by_volume(self, failures: int, left_seconds: Callable[[], float], in_vain: int) -> Cut | None:
+        """The linear program's proposal, mended. It is kept for a longer walk, and what was walked in vain is not walked again."""
+        if left_seconds() <= 0 or self._walked.get(failures, -1) >= in_vain:
+            return None
+        if failures not in self._proposed:
+            program = Program(self._tally, self._shapes, self._demand, self._homes, failures)
+            proposal = program.solve(left_seconds(), 0)
+            if proposal.cut is None:
+                if proposal.impossible:
+                    self._impossible_from[False] = failures
+                return None
+            self._proposed[failures] = proposal.cut
+        cut = self._proposed[failures]
+        short = shortfalls(self._tally, cut, failures)
+        if short:
+            cut = mended(self._tally, cut, failures, left_seconds, in_vain=in_vain)
+            if shortfalls(self._tally, cut, failures):
+                self._walked[failures] = in_vain
+                self._whole[failures] = self._whole.get(failures, frozenset()) | self._levels_of(short)
+                return None
+        return cut
+
+    def _in_whole_numbers(self, failures: int, left_seconds: Callable[[], float], nodes: int) -> Cut | None:
         whole = self._whole.get(failures, frozenset())
         margin = 0.0
         while left_seconds() > 0:
-            asked = whole if whole_numbers else frozenset()
-            program = Program(self._tally, self._shapes, self._demand, self._homes, failures, asked, margin)
+            program = Program(self._tally, self._shapes, self._demand, self._homes, failures, whole, margin)
             proposal = program.solve(left_seconds(), nodes)
             if proposal.cut is None:
                 if proposal.impossible and not margin:
-                    self._impossible_from[bool(asked)] = failures
+                    self._impossible_from[bool(whole)] = failures
                 return None
             short = shortfalls(self._tally, proposal.cut, failures)
             better = mended(self._tally, proposal.cut, failures, left_seconds) if short else proposal.cut
             if not short or not shortfalls(self._tally, better, failures):
                 return better
-            more = whole | set(short) | {(at, 0) for at in range(len(self._shapes))}
-            if not whole_numbers:
-                self._whole[failures] = more
-                return None
+            more = whole | self._levels_of(short)
             if more == whole and margin:
                 return None
             margin = SOLVER_TOLERANCE if more == whole else margin
             whole = self._whole[failures] = more
         return None
+
+    def _levels_of(self, short: Sequence[tuple[int, int]]) -> frozenset[tuple[int, int]]:
+        """Those levels, and the lowest of each zone."""
+        return frozenset(short) | {(at, 0) for at in range(len(self._shapes))}

@@ -4,7 +4,7 @@ A *group* is what fails at once: a host, or all hosts of a failure domain. A *ki
 VMs that may use every host with free memory share the kind None. This module counts and decides nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from quorate_planner.problem import Problem, ProblemVm
@@ -33,11 +33,15 @@ class Tally:
     sizes: tuple[int, ...]
     extras: bool = False
 
-    def key(self, vm: ProblemVm) -> tuple[Kind, int, int | None]:
-        """Where a VM of the problem is counted: its kind, size and host."""
+    def keyed(self, vms: Iterable[ProblemVm]) -> Iterator[tuple[ProblemVm, tuple[Kind, int, int | None]]]:
+        """Each of these VMs of the problem, and where it is counted: its kind, size and host."""
         index = self.index
-        kind = None if vm.allowed is None else _kind(vm.allowed, index, frozenset(i for i, free in enumerate(self.free) if free > 0))
-        return kind, vm.size, None if vm.host is None else index[vm.host]
+        useful = frozenset(i for i, free in enumerate(self.free) if free > 0)
+        kinds: dict[frozenset[str] | None, Kind] = {}
+        for vm in vms:
+            if vm.allowed not in kinds:
+                kinds[vm.allowed] = _kind(vm.allowed, index, useful)
+            yield vm, (kinds[vm.allowed], vm.size, None if vm.host is None else index[vm.host])
 
     @property
     def index(self) -> dict[str, int]:
