@@ -53,7 +53,8 @@ def core() -> Path:
             kept = cache / f"sim-core-{_digest(folder)}"
             if not kept.exists():
                 _compile(folder)
-                folder.rename(kept)
+                if not kept.exists():  # another search may have been as fast
+                    folder.rename(kept)
     except OSError as error:
         raise NotCompiled(f"{error.strerror}: {error.filename}") from error
     return kept
