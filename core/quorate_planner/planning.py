@@ -11,10 +11,10 @@ from itertools import islice
 
 from quorate_core.facts import Host, Protection, Snapshot, Vm
 from quorate_core.layout import Layout
-from quorate_planner import bounds, change, extras, facts, listing, lists, tally, zone
+from quorate_planner import bounds, change, extras, facts, listing, lists, tally
 from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.proof import Proof
-from quorate_planner.targets import Placements
+from quorate_planner.targets import Placements, plain_floor
 from quorate_planner.witness import Witness, witness_of
 
 
@@ -54,9 +54,11 @@ def plan_problem(problem: Problem, layout: Layout | None = None, planned: Mappin
     proof = None if layout is None or not problem.vms else Proof(problem, layout, 0)
     listed = -1 if layout is None else lists.certified(problem, layout.lists)
     kept = max(listed, -1 if proof is None else proof.certified())
-    lower = len(problem.hosts) if ceiling is None else kept if kept >= upper else max(kept, _lower(counted, upper))
+    lower = len(problem.hosts) if ceiling is None else kept if kept >= upper else max(kept, plain_floor(counted, upper))
     wish = problem.wish
     exists = lower >= wish
+    zoned = proof if listed < kept and kept >= lower else None
+    listing_kept = layout.lists if layout is not None and listed >= max(0, lower) else None
     return Plan(
         pool=problem.pool,
         hosts=len(problem.hosts),
@@ -68,9 +70,7 @@ def plan_problem(problem: Problem, layout: Layout | None = None, planned: Mappin
         plan_exists=exists,
         overcommitted=not exists,
         witness=None if ceiling is None else witness_of(measure, tally.count(measure) if counted.extras else counted, ceiling),
-        placements=Placements(
-            problem, counted, proof if kept > listed else None, layout.lists if layout and listed >= max(0, lower) else None, planned
-        ),
+        placements=Placements(problem, counted, zoned, listing_kept, planned),
         waiting_placed=lower >= 0,
     )
 
@@ -95,7 +95,7 @@ def holds(snapshot: Snapshot, k: int) -> bool:
         Proof(problem, snapshot.layout, k).holds or lists.certified(problem, snapshot.layout.lists) >= k >= 0
     ):
         return True
-    return _lower(tally.count(problem), k) >= k
+    return plain_floor(tally.count(problem), k) >= k
 
 
 def start_hosts(snapshot: Snapshot, vm: Vm, k: int) -> tuple[str, ...]:
@@ -120,7 +120,7 @@ def start_hosts(snapshot: Snapshot, vm: Vm, k: int) -> tuple[str, ...]:
         kept = proof is not None and proof.changed(
             {vm.key: planned._replace(host=host.name)} if protected else {}, {host.name: host.free - size}
         )
-        if (kept and kept.holds) or after.sizes == () or _lower(after, k) >= k:
+        if (kept and kept.holds) or after.sizes == () or plain_floor(after, k) >= k:
             fitting.append((size - host.free, host.name))
     if not fitting and protected and snapshot.layout is not None and snapshot.layout.lists:
         return _by_lists(problem, planned, snapshot.layout.lists, k)
@@ -148,9 +148,3 @@ def started(snapshot: Snapshot, vm: Vm, host: str) -> Snapshot:
     """The pool once the VM, which it may know already as waiting, runs on that host."""
     rest = change.apply(snapshot, change.RemoveVm(vm.key)) if snapshot.vm(vm.key) is not None else snapshot
     return change.apply(rest, change.AddVm(replace(vm, host=host, should_run=True)))
-
-
-def _lower(counted: tally.Tally, enough: int) -> int:
-    """The proven number; stops looking once it is `enough`."""
-    _, by_zone = zone.best(counted, enough=enough)
-    return by_zone if by_zone >= enough else max(by_zone, bounds.any_fit_floor(counted))

@@ -1,7 +1,7 @@
 """Where VMs restart: the zone rule, run on the zones that were proven. What runs at a failure is this, and nothing else.
 
-With a layout whose zones still hold for the VMs that wait, each VM takes a block of its zone; with one of lists that show no less than
-any other rule, the first living host of its list; without either, the one chain that certifies most now is used. With zones or one chain a
+With a layout whose zones show no less than the rule without one, each VM takes a block of its zone; with one of lists that show no less,
+the first living host of its list; without either, the one chain that certifies most now is used. With zones or one chain a
 VM for which the rule has no block takes any host with room: that is beyond what zones promise, and it is what the bound for any rule that
 tries every host asks for.
 
@@ -52,13 +52,19 @@ def _restarts(problem: Problem, layout: Layout | None, *, by_lists: bool) -> "Re
     if layout is not None and layout.lists and by_lists:
         moves = lists.Moves(problem, layout.lists)
         certified = moves.certified()
-        if certified >= max(0, zone.best(counted)[1], bounds.any_fit_floor(counted)):
+        if certified >= max(0, plain_floor(counted)):
             return lists.Listed(layout.lists, dict(zip(moves.names, moves.free, strict=True)), moves.kept(certified))
     elif layout is not None and not layout.lists:
         proof = Proof(problem, layout, 0)
-        if proof.certified() >= 0:
+        if proof.certified() >= max(0, plain_floor(counted)):
             return of_proof(proof)
     return _plain(problem, counted)
+
+
+def plain_floor(counted: tally.Tally, enough: int | None = None) -> int:
+    """What the rule without a layout survives for certain; stops looking once that is `enough`."""
+    _, by_zone = zone.best(counted, enough=enough)
+    return by_zone if enough is not None and by_zone >= enough else max(by_zone, bounds.any_fit_floor(counted))
 
 
 def of_proof(proof: Proof, without: str | None = None) -> "Restarts":

@@ -12,9 +12,11 @@ from random import Random
 import pytest
 
 from bench import pools
-from quorate_planner import Budget, Certificate, Problem, ProblemVm, Sharp, load, plan_problem, sharpen, targets, zone
+from quorate_core.layout import LaidZone, Layout
+from quorate_planner import Budget, Certificate, Problem, ProblemVm, Proof, Sharp, load, plan_problem, sharpen, targets, zone
 
-from .attacks import Game, StuckError, attacks, hunt
+from .attacks import Game, StuckError, attacks, hunt, play_everything
+from .test_properties import tight_pool
 from .test_reference import DATA, NAMES, needs_data
 
 pytest.importorskip("ortools", reason="OR-Tools is not installed: without it there is no certificate of several zones to attack")
@@ -142,3 +144,19 @@ def test_the_attacks_find_a_promise_that_is_one_too_high() -> None:
         if name not in LARGE and found.plan.lower < len(problem.hosts):
             with pytest.raises(StuckError):
                 attack(Game(problem, found.plan.lower + 1, found.certificate), Random(name), rounds=6)
+
+
+def test_a_promise_beyond_what_a_kept_layout_shows_is_kept_by_the_rule_that_shows_it() -> None:
+    """A layout weaker than the rule without one: the plan claims the larger number, so the other rule has to run."""
+    played = 0
+    for seed in range(600):
+        dice, problem = Random(seed), tight_pool(seed)
+        largest = max(vm.size for vm in problem.vms)
+        own = {host.name: sum(largest for vm in problem.vms if vm.host == host.name) for host in problem.hosts}
+        memory = {host.name: own[host.name] + dice.randint(0, host.free) for host in problem.hosts}
+        weak = Layout((LaidZone(dice.choice([(largest,), None]), memory),), {vm.name: 0 for vm in problem.vms})
+        plan = plan_problem(problem, weak)
+        if 0 <= Proof(problem, weak, 0).certified() < plan.lower and plan.waiting_placed:
+            play_everything(Game(problem, plan.lower, layout=weak).restarted(dice), dice)
+            played += 1
+    assert played > 50

@@ -1,5 +1,6 @@
 """Where VMs restart is written into thousands of statuses: it may change where it must, not at every start."""
 
+from dataclasses import replace
 from random import Random
 
 import quorate_planner as planner
@@ -22,9 +23,12 @@ def pool(hosts: int = 8, vms: int = 80) -> Snapshot:
         kept[zone][host] += size
         found.append(Vm(f"d/{number}", size, host, Protection.PROTECTED))
         bind[f"d/{number}"] = zone
-    capacity = max(used.values()) + 30
+    capacity = max(used.values()) + 40
     zones = tuple(LaidZone(blocks, memory) for blocks, memory in zip(BLOCKS, kept, strict=True))
-    return Snapshot(Pool("p", 1), tuple(Host(n, capacity, used[n]) for n in names), tuple(found), layout=Layout(zones, bind))
+    hosts = tuple(Host(n, capacity, used[n]) for n in names)
+    snapshot = Snapshot(Pool("p", 1), hosts, tuple(found), layout=Layout(zones, bind))
+    # As the leader does: a layout that shows less than the rule without one is not kept.
+    return replace(snapshot, layout=planner.best_layout(planner.problem_of(snapshot), [snapshot.layout] if snapshot.layout else []))
 
 
 def flat(plan: planner.Plan) -> dict[str, str]:
