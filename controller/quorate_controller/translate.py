@@ -123,7 +123,8 @@ def _host(world: World, node: Json, domain_key: str | None, tolerated: frozenset
     domain = dig(node, "metadata", "labels").get(domain_key) if domain_key else None
     if domain_key and domain is None:
         remarks.append(f"Node {name}: metadata.labels[{domain_key}]: missing; it counts as a failure domain of its own")
-    return Host(name, allocatable, used, phase, accepts_vms=not why, why_not=why, domain=domain)
+    leaving = hahost is not None and hahost.spec.maintenance
+    return Host(name, allocatable, used, phase, accepts_vms=not why, why_not=why, domain=domain, leaving=leaving)
 
 
 def _with_hugepages(world: World, host: Host, node: Json, page_size: str, remarks: list[str]) -> Host:

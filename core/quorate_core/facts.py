@@ -53,7 +53,7 @@ class Host:
     `apart` are labels (`Vm.apart`) of pods here that are no VMs: a VM with such a label cannot be started here while they are.
     Hugepages are counted beside, in bytes of the one page size that is planned for in the pool; they are not part of the memory.
     `accepts_vms` is false for a host that no new launcher pod may be placed on (cordoned, NotReady, in maintenance, lost):
-    its VMs still count, its free memory does not.
+    its VMs still count, its free memory does not. `leaving`: it was admitted for maintenance, so its VMs are to go elsewhere.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Host:
     allocatable_hugepages_bytes: int = 0
     used_hugepages_bytes: int = 0
     apart: frozenset[str] = frozenset()
+    leaving: bool = False
 
     def __post_init__(self) -> None:
         if min(self.allocatable_bytes, self.used_bytes, self.allocatable_hugepages_bytes, self.used_hugepages_bytes) < 0:

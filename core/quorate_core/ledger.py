@@ -143,7 +143,11 @@ def reserve(snapshot: Snapshot, reservations: Iterable[Reservation]) -> Snapshot
             case ReservationKind.MAINTAIN:
                 if (host := hosts.get(entry.subject)) is not None:
                     hosts[host.name] = replace(
-                        host, accepts_vms=False, phase=HostPhase.MAINTENANCE, why_not=host.why_not or "admitted for maintenance"
+                        host,
+                        accepts_vms=False,
+                        leaving=True,
+                        phase=HostPhase.MAINTENANCE,
+                        why_not=host.why_not or "admitted for maintenance",
                     )
     return replace(snapshot, pool=pool, hosts=tuple(hosts.values()), vms=tuple(vms.values()))
 

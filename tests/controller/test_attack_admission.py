@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import quorate_planner as planner
-from quorate_controller.admission.decisions import Allow, Asked, Change, Refuse, Start, achieved, decide
+from quorate_controller.admission.decisions import Allow, Asked, Change, Maintain, Refuse, Start, achieved, decide
 from quorate_controller.admission.proofs import Proofs
 from quorate_core.facts import Host, Pool, Protection, Snapshot, Vm
 from quorate_core.ledger import Reservation, ReservationKind, reserve
@@ -106,3 +106,36 @@ def test_a_kept_proof_does_not_outlast_what_it_was_about(what: str) -> None:
     tight = tuple(replace(h, used_bytes=6 * GIB, **(changed if h.name != "h0" else {})) for h in hosts)  # type: ignore[arg-type]  # by field
     assert not tolerates(planner.problem_of(replace(before, hosts=tight)), 1)
     assert not proofs.kept(replace(before, hosts=tight), 1)
+
+
+# One failure of h2 to h5 can be survived with h1 drained, and with h2 drained, and not with both.
+SPREAD = {"a1": "h1", "a2": "h1", "a3": "h1", "b": "h2", "c": "h3", "d": "h4", "e": "h5"}
+DRAINING = Snapshot(
+    Pool("p", 1),
+    tuple(Host(f"h{i}", 3 * GIB, (3 if i == 1 else 1) * GIB) for i in range(1, 6)),
+    tuple(vm(name, 1, host) for name, host in SPREAD.items()),
+)
+
+
+@pytest.mark.parametrize("visible", [False, True])
+def test_a_second_maintenance_is_judged_as_if_the_first_host_were_drained(*, visible: bool) -> None:
+    first = decide(Asked("r1", "HAHost h1", Maintain("h1", may_lower=False)), DRAINING)
+    assert isinstance(first, Allow)
+    assert isinstance(decide(Asked("r2", "HAHost h2", Maintain("h2", may_lower=False)), DRAINING), Allow), "alone it is fine"
+    later = reserve(DRAINING, first.reservations)
+    if visible:
+        hosts = tuple(
+            replace(h, leaving=True, accepts_vms=False, why_not="in maintenance") if h.name == "h1" else h for h in DRAINING.hosts
+        )
+        later = replace(DRAINING, hosts=hosts)
+    assert isinstance(decide(Asked("r2", "HAHost h2", Maintain("h2", may_lower=False)), later), Refuse)
+
+
+def test_a_start_is_judged_as_if_the_host_in_maintenance_were_drained() -> None:
+    hosts = tuple(replace(h, used_bytes=2 * GIB) if h.name == "h5" else h for h in DRAINING.hosts)
+    before = replace(DRAINING, hosts=hosts, vms=(*DRAINING.vms, vm("f", 1, "h5")))
+    first = decide(Asked("r1", "HAHost h1", Maintain("h1", may_lower=False)), before)
+    assert isinstance(first, Allow)
+    start = Asked("r2", "VirtualMachine d/new", Start(vm("new", 2)))
+    assert isinstance(decide(start, before), Allow), "without the maintenance it is fine"
+    assert isinstance(decide(start, reserve(before, first.reservations)), Refuse)

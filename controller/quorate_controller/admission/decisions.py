@@ -105,6 +105,7 @@ def decide(asked: Asked, snapshot: Snapshot, proofs: Proofs | None = None) -> Ve
     proofs = proofs or Proofs()
     if not snapshot.pool.armed:
         return Allow((messages.disarmed(snapshot),))
+    snapshot = _drained(snapshot, proofs)
     change = asked.change
     match change:
         case Start():
@@ -122,6 +123,16 @@ def decide(asked: Asked, snapshot: Snapshot, proofs: Proofs | None = None) -> Ve
         case _:
             assert_never(change)
     return verdict if isinstance(verdict, Allow) else _softened(verdict, asked, snapshot)
+
+
+def _drained(snapshot: Snapshot, proofs: Proofs) -> Snapshot:
+    """The pool without the hosts that were admitted for maintenance: what comes next must go with all of their VMs elsewhere, or two
+    maintenances that are fine alone would both be let in. As it is, where those VMs have no place elsewhere anyway."""
+    leaving = [host.name for host in snapshot.hosts if host.leaving]
+    after = snapshot
+    for name in leaving:
+        after = planner.apply(after, planner.WithoutHost(name))
+    return after if leaving and achieved(after, proofs) is not None else snapshot
 
 
 def _softened(refusal: Refuse, asked: Asked, snapshot: Snapshot) -> Verdict:

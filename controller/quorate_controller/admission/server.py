@@ -33,6 +33,8 @@ VALIDATE_SECONDS = 7.0
 """Budget of one validation; its webhook's timeout is 10 s."""
 PODS_SECONDS = 2.0
 """Budget of one pod; its webhook's timeout is 3 s."""
+RENEW_SECONDS = 30.0
+"""How often the files of the certificate are looked at."""
 _LARGEST_BODY_BYTES = 8 << 20
 _WARNING_LENGTH = 4096
 
@@ -83,8 +85,34 @@ async def serve_admission(api: Kube, settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(mirror.run())
             group.create_task(batch.run())
+            group.create_task(_renew(tls, settings))
     finally:
         await runner.cleanup()
+
+
+async def _renew(tls: ssl.SSLContext, settings: Settings) -> None:
+    """Take a certificate that has been replaced, for connections from then on; one that cannot be read leaves the old one in use."""
+    loaded = _changed_at(settings)
+    while True:
+        await asyncio.sleep(RENEW_SECONDS)
+        changed = _changed_at(settings)
+        if changed is None or changed == loaded:
+            continue
+        try:
+            for one in (ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), tls):  # half a pair must not get into the one in use
+                one.load_cert_chain(settings.webhook_cert, settings.webhook_key)
+        except (OSError, ssl.SSLError) as error:
+            log.error("webhook certificate %s has changed and cannot be used: %s", settings.webhook_cert, error)
+            continue
+        log.info("webhook certificate %s has been replaced", settings.webhook_cert)
+        loaded = changed
+
+
+def _changed_at(settings: Settings) -> tuple[float, float] | None:
+    try:
+        return settings.webhook_cert.stat().st_mtime, settings.webhook_key.stat().st_mtime
+    except OSError:
+        return None
 
 
 def application(api: Kube, namespace: str, batch: Batch, ledgers: Ledgers) -> web.Application:
