@@ -67,13 +67,25 @@ class _Member:
     host: str | None = None
 
 
+def has_rules(obj: Json) -> bool:
+    """Whether a VM, or a pod, has rules of its own."""
+    return _has_terms(_template(obj) if obj["kind"] == "VirtualMachine" else _spec(obj))
+
+
 class Neighbours:
     """Every VM and every pod that a rule may be about, indexed by what the rules ask for. Not changed once made."""
 
     def __init__(
-        self, vms: Mapping[str, Json], pods: Iterable[Json], launched: Callable[[Json], str | None], memo: Memo | None = None
+        self,
+        vms: Mapping[str, Json],
+        pods: Iterable[Json],
+        launched: Callable[[Json], str | None],
+        memo: Memo | None = None,
+        *,
+        ruled: bool | None = None,
     ) -> None:
-        """`launched` says which VM a pod belongs to. Without any rule nothing is indexed."""
+        """`launched` says which VM a pod belongs to; `ruled` whether any of them has a rule, where that is known. If none has, nothing is
+        indexed."""
         self._vms: dict[str, _Member] = {}
         self._all: list[_Member] = []
         self._owners: dict[Term, list[_Member]] = {}
@@ -81,8 +93,10 @@ class Neighbours:
         self._alien: dict[Term, tuple[_Member, ...]] = {}
         self._indexed: dict[str, Json] = {}
         self._source = vms
+        if ruled is False:
+            return
         templates, pods = tuple(vms.values()), tuple(pods)
-        if not any(_has_terms(_template(vm)) for vm in templates) and not any(_has_terms(_spec(pod)) for pod in pods):
+        if not any(map(has_rules, (*templates, *pods))):
             return
         live = (pod for pod in pods if dig(pod, "status").get("phase") not in _FINISHED)
         known = memo or Memo()

@@ -7,7 +7,7 @@ What comes out is what `world_of` and `snapshot_from` say of the same objects; t
 
 from collections.abc import Iterable
 
-from quorate_controller import layouts
+from quorate_controller import apart, layouts
 from quorate_controller.kube import Json
 from quorate_controller.membership import Wish, key_of, named_vm, wishes
 from quorate_controller.memo import Memo
@@ -37,6 +37,7 @@ class Following:
         self._wish_remarks: dict[str, list[str]] = {}
         self._bound: dict[str, dict[str, layouts.Binding]] = {}
         self._translated: Translated = {}
+        self._ruled: set[tuple[str, Name]] = set()
 
     def world(self, observed: Observed) -> World:
         """The objects, indexed. The world that was given before must not be used any more."""
@@ -67,13 +68,17 @@ class Following:
         remarks = [remark for said in self._wish_remarks.values() for remark in said]
         index = Index(self._vms, self._vmis, self._launchers, self._pods_by_node, self._named)
         stored = layouts.stored(observed, self._bound)
-        return indexed(observed, (self._wishes, remarks), index, stored, memo=self._memo, translated=self._translated)
+        return indexed(
+            observed, (self._wishes, remarks), index, stored, memo=self._memo, translated=self._translated, ruled=bool(self._ruled)
+        )
 
     def _look(self, observed: Observed) -> set[str]:
         """Bring the tables to these objects; the VMs that something was changed about."""
         before = self._before
         touched: set[str] = set()
-        vms = _changes(before.vms, observed.vms)
+        vms, pods = _changes(before.vms, observed.vms), _changes(before.pods, observed.pods)
+        for old, new in (*vms, *pods):
+            self._note_rules(old, new)
         for old, new in vms:
             _put(self._vms, old, new)
         if any(old is None for old, _ in vms):
@@ -82,7 +87,7 @@ class Following:
         for old, new in vmis:
             _put(self._vmis, old, new)
         touched.update(key_of(obj) for pair in (*vms, *vmis) for obj in pair if obj is not None)
-        for old, new in _changes(before.pods, observed.pods):
+        for old, new in pods:
             touched |= self._move(old, new)
         protected = _changes(before.protectedvms, observed.protectedvms)
         asked = {named_vm(obj) for pair in protected for obj in pair if obj is not None}
@@ -90,6 +95,12 @@ class Following:
         for key in touched | asked:
             self._wish(key)
         return touched | asked
+
+    def _note_rules(self, old: Json | None, new: Json | None) -> None:
+        if old is not None:
+            self._ruled.discard((old["kind"], _name(old)))
+        if new is not None and apart.has_rules(new):
+            self._ruled.add((new["kind"], _name(new)))
 
     def _move(self, old: Json | None, new: Json | None) -> set[str]:
         """One pod changed; whose launcher it was and is."""
@@ -142,14 +153,11 @@ def _changes(before: tuple[Json, ...], after: tuple[Json, ...]) -> list[tuple[Js
     """Pairs of what an object was and is; None: it was or is not there."""
     if before is after:
         return []
-    if len(before) == len(after):
-        differ = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
-        if all(_name(old) == _name(new) for old, new in differ):
-            return [*differ]
-    old_by_name = {_name(obj): obj for obj in before}
-    new_by_name = {_name(obj): obj for obj in after}
+    known, kept = set(map(id, before)), set(map(id, after))
+    old_by_name = {_name(obj): obj for obj in before if id(obj) not in kept}
+    new_by_name = {_name(obj): obj for obj in after if id(obj) not in known}
     gone = [(old, None) for name, old in old_by_name.items() if name not in new_by_name]
-    return [*gone, *((old, new) for name, new in new_by_name.items() if (old := old_by_name.get(name)) is not new)]
+    return [*gone, *((old_by_name.get(name), new) for name, new in new_by_name.items())]
 
 
 def _name(obj: Json) -> Name:

@@ -19,11 +19,10 @@ from quorate_controller.kube import Json
 from quorate_controller.membership import Wish, described, key_of, parse_pool, pool_of
 from quorate_controller.memory import dig, quantity_bytes
 from quorate_controller.observe import BadInput, Observed
-from quorate_controller.world import FINISHED, Grown, World, world_of
+from quorate_controller.world import FINISHED, SCHEDULABLE_LABEL, Grown, World, world_of
 from quorate_core import ledger
 from quorate_core.facts import Host, HostPhase, OvercommitPolicy, Pool, Protection, Snapshot, Vm
 
-SCHEDULABLE_LABEL = "kubevirt.io/schedulable"
 _GONE = {HostPhase.LOST: "lost", HostPhase.EVICTED: "evicted", HostPhase.EXCLUDED: "excluded", HostPhase.MAINTENANCE: "in maintenance"}
 
 
@@ -182,7 +181,7 @@ def _why_no_vms(world: World, node: Json, hahost: HAHost | None, phase: HostPhas
     if ready.get("status") != "True":
         why.append(f"not Ready ({ready.get('reason') or 'no Ready condition'})")
     label = dig(node, "metadata", "labels").get(SCHEDULABLE_LABEL)
-    if label == "false" or (label is None and any(SCHEDULABLE_LABEL in dig(n, "metadata", "labels") for n in world.observed.nodes)):
+    if label == "false" or (label is None and world.labels_schedulable):
         why.append(f"KubeVirt cannot run VMs on it (label {SCHEDULABLE_LABEL}={label})")
     permanent = agility.permanent_taints(node)
     why += [f"taint {taint.get('key')}" for taint in permanent if _taint_key(taint) not in tolerated]

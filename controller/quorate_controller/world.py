@@ -1,5 +1,6 @@
 """The cluster's objects, indexed for translate.py: whose pods, which Nodes in which pool, what is wished for each VM. Pure."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from quorate_core.layout import Layout
 
 FINISHED = frozenset({"Succeeded", "Failed"})
 """Phases of pods and VMIs that have ended."""
+
+SCHEDULABLE_LABEL = "kubevirt.io/schedulable"
 
 Grown = tuple[Vm, int]
 """A VM, and the bytes by which it has grown since its launcher pod was made."""
@@ -46,6 +49,11 @@ class World:
     """By pool, the size of the hugepages that are counted, where that is known better than from these objects."""
     translated: Translated = field(default_factory=dict)
     """What translate.py has made of the VMs, for the next time that it is asked."""
+
+    @functools.cached_property
+    def labels_schedulable(self) -> bool:
+        """Whether KubeVirt says of any Node if it can run VMs."""
+        return any(SCHEDULABLE_LABEL in dig(node, "metadata", "labels") for node in self.observed.nodes)
 
     def bound_pod(self, key: str) -> Json | None:
         """The launcher pod that a VM runs in: bound, not finished; during a migration the one its VMI names."""
@@ -107,8 +115,9 @@ def indexed(
     strict: bool = False,
     memo: Memo | None = None,
     translated: Translated | None = None,
+    ruled: bool | None = None,
 ) -> World:
-    """The world of objects that are indexed already; `wished` is what `wishes` says."""
+    """The world of objects that are indexed already; `wished` is what `wishes` says, `ruled` as for `Neighbours`."""
     remarks = [*wished[1]]
     try:
         config = KubeVirtConfig.of(observed.kubevirts)
@@ -131,7 +140,7 @@ def indexed(
         pods_by_node=index.pods_by_node,
         named=index.named,
         disks=agility.Disks.of(observed.pvcs, observed.pvs),
-        neighbours=Neighbours(index.vms, observed.pods, launched_vm, memo),
+        neighbours=Neighbours(index.vms, observed.pods, launched_vm, memo, ruled=ruled),
         instancetypes={
             (o.get("kind", ""), o["metadata"]["name"] if "Cluster" in o.get("kind", "") else key_of(o)): o for o in observed.instancetypes
         },
