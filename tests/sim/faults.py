@@ -62,9 +62,15 @@ def begin(world: World, event: Event) -> None:
 
     if event.length is not None:
         world.engine.after(event.length, over)
-    elif event.do in ("fail", "torn"):
+    elif _disturbs_for_good(world, event):
         for index in touched:
             world.monitor.touch(index, for_good=True)
+
+
+def _disturbs_for_good(world: World, event: Event) -> bool:
+    """Whether from now on cycles fail at times, without an end."""
+    limit = world.config.timing.cycle_limit_seconds
+    return event.do in ("fail", "torn") or (event.do == "slow" and max(event.arguments["seconds"]) > limit)
 
 
 def _touched(world: World, event: Event) -> list[int]:
