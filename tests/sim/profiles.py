@@ -336,7 +336,8 @@ def _mild(dice: random.Random, seed: int) -> Schedule:
                     Event(4.0 * n + dice.uniform(0, 2), "pause", {"host": host, "process": "keeper", "seconds": 0.4}) for n in range(8)
                 ]
             case 4:
-                events.append(Event(dice.uniform(0, 20), "kill", {"host": host, "away": round(dice.uniform(0.1, 1.5), 2)}))
+                # With what else goes on here, two that are away at once must still hear each other within T_n.
+                events.append(Event(dice.uniform(0, 20), "kill", {"host": host, "away": round(dice.uniform(0.1, 0.8), 2)}))
             case _:
                 pass
     events.append(Event(0.0, "lose", {"share": 0.3, "most": 3}, 40.0))
