@@ -14,8 +14,8 @@ from bench import pools
 from bench.planner import Row
 from quorate_planner import Answer, Budget, Problem, ProblemVm, Proof, layout_of, mended, prove, sharpen
 
-SEARCH_SECONDS = 0.04
-"""What new zones may take when the kept ones do not answer: the target for the whole answer is 50 ms."""
+ANSWER_SECONDS = 0.04
+"""After so long no new zones are begun: the target for the whole answer is 50 ms, and a program that runs is not cut short at once."""
 
 KINDS = ("start", "stop", "grow", "shrink", "move", "protect", "unprotect", "host out")
 """In turn: what one takes, another gives back, so that the pool stays about as full as it was."""
@@ -49,10 +49,11 @@ def life(problem: Problem, below: int, number: int, seed: int) -> list[Answered]
     for at in range(number):
         change = _draw(proof, dice, at)
         began = process_time()
+        budget = Budget.of(process_time, ANSWER_SECONDS)
         after = mended(proof.changed(change.vms, change.free))
         answer = Answer.YES
         if not after.holds:
-            judged = prove(after.problem(wish), wish, None, Budget.of(process_time, SEARCH_SECONDS))
+            judged = prove(after.problem(wish), wish, None, budget)
             answer, after = judged.answer, judged.proof or after
         answers.append(Answered(change.kind, answer, process_time() - began))
         if answer is Answer.YES and change.kind != "host out":

@@ -4,8 +4,9 @@ Every bound here has one form. Each failure group (a host, or a domain) has a va
 covered only while the k largest values together stay within the budget. So each bound is a sort, whatever the order of failures.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from math import gcd
 
@@ -44,25 +45,70 @@ def covered(values: Sequence[int], budget: int) -> int:
     return len(values)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A ceiling whose words are worked out only if it is the lowest."""
+
+    most: int
+    told: Callable[[], Ceiling]
+
+
 def ceiling(tally: Tally) -> Ceiling | None:
     """The lowest upper bound found by counting, or None if nothing is protected: then every host may fail."""
-    best: Ceiling | None = None
-    for found in _ceilings(tally):
-        if best is None or (found.most, len(found.breaking)) < (best.most, len(best.breaking)):
-            best = found
-    return best
+    best = min(_ceilings(tally), key=lambda found: found.most, default=None)
+    return None if best is None else best.told()
 
 
-def _ceilings(tally: Tally) -> Iterator[Ceiling]:
+def refuted(tally: Tally, failures: int) -> bool:
+    """Whether `ceiling` is below that, without looking further than needed."""
+    return any(found.most < failures for found in _ceilings(tally))
+
+
+def _ceilings(tally: Tally) -> Iterator[_Found]:
     kinds = tally.kinds
     yield from _single_vms(tally, kinds)
     for kind in _regions(kinds):
-        inside = [k for k in kinds if k == kind or kind is None or (k is not None and k <= kind)]
-        yield _counted(tally, kind, inside, 1, 1)
+        demand = _Demand.of(tally, [k for k in kinds if k == kind or kind is None or (k is not None and k <= kind)])
+        yield _counted(tally, kind, demand, 1, 1)
         for size in _spread(tally.sizes, SIZES_LOOKED_AT // (1 if kind is None else 4)):
             for parts in (1, 2, 3):
-                yield _counted(tally, kind, inside, parts, size)
-        yield from _fillable(tally, kind, inside)
+                yield _counted(tally, kind, demand, parts, size)
+        yield from _fillable(tally, kind, demand)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """VMs of some kinds taken together, by size: how many are on each host, and how many wait."""
+
+    own: Mapping[int, Sequence[int]]
+    waiting: Counts
+    sizes: Sequence[int]
+
+    @classmethod
+    def of(cls, tally: Tally, kinds: Iterable[Kind]) -> "_Demand":
+        own: dict[int, list[int]] = {}
+        waiting: dict[int, int] = {}
+        for kind in kinds:
+            for i, counts in enumerate(tally.own.get(kind, ())):
+                for size, number in counts.items():
+                    if size not in own:
+                        own[size] = [0] * len(tally.names)
+                    own[size][i] += number
+            for size, number in tally.off.get(kind, {}).items():
+                waiting[size] = waiting.get(size, 0) + number
+        return cls(own, waiting, sorted({*own, *waiting}, reverse=True))
+
+    def measured(self, hosts: int, value_of: Callable[[int], int]) -> tuple[list[int], int]:
+        """The VMs on each host, and those that wait, each counted by the value of its size. Sizes that count nothing come last."""
+        load, waiting = [0] * hosts, 0
+        for size in self.sizes:
+            value = value_of(size)
+            if not value:
+                break
+            if size in self.own:
+                load = [total + value * number for total, number in zip(load, self.own[size], strict=True)]
+            waiting += value * self.waiting.get(size, 0)
+        return load, waiting
 
 
 def _regions(kinds: Sequence[Kind]) -> list[Kind]:
@@ -74,7 +120,7 @@ def _regions(kinds: Sequence[Kind]) -> list[Kind]:
     return list(dict.fromkeys([None, *kinds, *unions]))[:KINDS_LOOKED_AT]
 
 
-def _single_vms(tally: Tally, kinds: Iterable[Kind]) -> Iterator[Ceiling]:
+def _single_vms(tally: Tally, kinds: Iterable[Kind]) -> Iterator[_Found]:
     """A VM is lost when its own host fails and every other host that has room for it."""
     n = len(tally.names)
     for kind in kinds:
@@ -87,26 +133,23 @@ def _single_vms(tally: Tally, kinds: Iterable[Kind]) -> Iterator[Ceiling]:
         for home, size in seen.items():
             rooms = [i for i in range(n) if i != home and tally.free[i] >= size and (kind is None or i in kind)]
             losing = {tally.group[i] for i in rooms} | ({tally.group[home]} if home is not None else set())
-            others = ", ".join(tally.names[i] for i in rooms[:5]) + (" and others" if len(rooms) > 5 else "")
-            have = f"only {others} {'has' if len(rooms) == 1 else 'have'} room for it" if rooms else "no other host has room for it"
-            where = f"a VM of {amount(size)} on {tally.names[home]}" if home is not None else f"a waiting VM of {amount(size)}"
-            yield Ceiling(len(losing) - 1, tuple(sorted(losing)), f"{where}: {have}")
+            yield _Found(len(losing) - 1, partial(_single_vm, tally, size, home, rooms, losing))
 
 
-def _counted(tally: Tally, kind: Kind, inside: Iterable[Kind], parts: int, size: int) -> Ceiling:
+def _single_vm(tally: Tally, size: int, home: int | None, rooms: Sequence[int], losing: Collection[int]) -> Ceiling:
+    others = ", ".join(tally.names[i] for i in rooms[:5]) + (" and others" if len(rooms) > 5 else "")
+    have = f"only {others} {'has' if len(rooms) == 1 else 'have'} room for it" if rooms else "no other host has room for it"
+    where = f"a VM of {amount(size)} on {tally.names[home]}" if home is not None else f"a waiting VM of {amount(size)}"
+    return Ceiling(len(losing) - 1, tuple(sorted(losing)), f"{where}: {have}")
+
+
+def _counted(tally: Tally, kind: Kind, demand: _Demand, parts: int, size: int) -> _Found:
     """Memory counted by phi(x) = floor(x * parts / size): what fits into a host is never more than phi of its free memory.
 
     With parts = size = 1 this is plain volume; with parts = 1 it counts slots for VMs of that size or larger.
     """
-    hosts = range(len(tally.names))
-    room = [tally.free[i] * parts // size if kind is None or i in kind else 0 for i in hosts]
-    load = [0] * len(room)
-    waiting = 0
-    for each in inside:
-        for i, counts in enumerate(tally.own.get(each, ())):
-            if counts:
-                load[i] += sum(number * (s * parts // size) for s, number in counts.items())
-        waiting += sum(number * (s * parts // size) for s, number in tally.off.get(each, {}).items())
+    room = [free * parts // size if kind is None or i in kind else 0 for i, free in enumerate(tally.free)]
+    load, waiting = demand.measured(len(room), lambda each: each * parts // size)
     if size == 1:
         return _measured(
             tally, room, load, waiting, lambda need, left: "{} would need a place and {} would be left".format(*both(need, left))
@@ -115,36 +158,33 @@ def _counted(tally: Tally, kind: Kind, inside: Iterable[Kind], parts: int, size:
     return _measured(tally, room, load, waiting, lambda need, left: f"{need} {slots} would need a place and {left} would be left")
 
 
-def _measured(tally: Tally, room: Sequence[int], load: Sequence[int], waiting: int, words: Callable[[int, int], str]) -> Ceiling:
+def _measured(tally: Tally, room: Sequence[int], load: Sequence[int], waiting: int, words: Callable[[int, int], str]) -> _Found:
     """The bound of one measure: `room` of each host, `load` of the VMs on it and what waits."""
-    values = tally.by_group(r + own for r, own in zip(room, load, strict=True))
+    values = tally.by_group([r + own for r, own in zip(room, load, strict=True)])
     most = covered(values, sum(room) - waiting)
-    breaking = tuple(sorted(range(len(values)), key=lambda g: (-values[g], g))[: most + 1])
-    need = sum(own for i, own in enumerate(load) if tally.group[i] in breaking) + waiting
-    left = sum(r for i, r in enumerate(room) if tally.group[i] not in breaking)
-    return Ceiling(most, breaking, words(need, left))
+
+    def told() -> Ceiling:
+        breaking = tuple(sorted(range(len(values)), key=lambda g: (-values[g], g))[: most + 1])
+        need = sum(own for i, own in enumerate(load) if tally.group[i] in breaking) + waiting
+        left = sum(r for i, r in enumerate(room) if tally.group[i] not in breaking)
+        return Ceiling(most, breaking, words(need, left))
+
+    return _Found(most, told)
 
 
-def _fillable(tally: Tally, kind: Kind, inside: Iterable[Kind]) -> Iterator[Ceiling]:
+def _fillable(tally: Tally, kind: Kind, demand: _Demand) -> Iterator[_Found]:
     """Memory that VMs of a size or larger can really fill: the largest sum of such sizes that a host's free memory holds.
 
     No set of those VMs takes more of a host than that, so it counts as volume does. Sums are bits of one number; sizes and
     free memory are rounded down to cells where bytes would be too many, which keeps every sum that fits.
     """
-    load_of: dict[int, list[int]] = {}
-    waiting_of: dict[int, int] = {}
-    for each in inside:
-        for i, counts in enumerate(tally.own.get(each, ())):
-            for size, number in counts.items():
-                load_of.setdefault(size, [0] * len(tally.names))[i] += number
-        for size, number in tally.off.get(each, {}).items():
-            waiting_of[size] = waiting_of.get(size, 0) + number
-    sizes = sorted({*load_of, *waiting_of}, reverse=True)
+    sizes = demand.sizes
     free = [amount if kind is None or i in kind else 0 for i, amount in enumerate(tally.free)]
     cell = max(gcd(*sizes), -(-max(free, default=0) // CELLS)) if sizes else 1
     limit = max(free, default=0) // cell
     inside_limit = (2 << limit) - 1
     looked_at = set(_spread(sizes[::-1], SIZES_LOOKED_AT // 2))
+    up_to = [(2 << amount // cell) - 1 for amount in free]
     sums = 1
     load, waiting = [0] * len(free), 0
     for size in sizes:
@@ -152,10 +192,11 @@ def _fillable(tally: Tally, kind: Kind, inside: Iterable[Kind]) -> Iterator[Ceil
         while 0 < shift <= limit:
             sums |= sums << shift & inside_limit
             shift *= 2
-        load = [total + step * number for total, number in zip(load, load_of[size], strict=True)] if size in load_of else load
-        waiting += step * waiting_of.get(size, 0)
+        if size in demand.own:
+            load = [total + step * number for total, number in zip(load, demand.own[size], strict=True)]
+        waiting += step * demand.waiting.get(size, 0)
         if size in looked_at:
-            room = [(sums & ((2 << amount // cell) - 1)).bit_length() - 1 for amount in free]
+            room = [(sums & bits).bit_length() - 1 for bits in up_to]
             yield _measured(
                 tally,
                 room,
@@ -172,7 +213,7 @@ def _fillable_words(need: int, left: int, size: int) -> str:
 
 def volume_ceiling(tally: Tally) -> int:
     """The upper bound by memory alone, all hosts taken together; the cheapest there is."""
-    return _counted(tally, None, tally.kinds, 1, 1).most
+    return _counted(tally, None, _Demand.of(tally, tally.kinds), 1, 1).most
 
 
 def any_fit_floor(tally: Tally) -> int:

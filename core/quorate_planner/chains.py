@@ -4,8 +4,10 @@ Which chains are tried decides how sharp the planner's answer is, never whether 
 (and for `cover` on how much memory each takes) and on nothing else, so that the same pool always gets the same chains.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 Chain = tuple[int, ...]
 """Block sizes in bytes, rising, each a divisor of the next."""
@@ -38,11 +40,12 @@ def chains(sizes: tuple[int, ...]) -> tuple[Chain, ...]:
     steps = _representatives(sizes)
     starts = sorted({-(-size // parts) for size in steps for parts in (1, 2, 3, 4, 6, 8, 12, 16) if -(-size // parts) >= steps[0]})
     starts = [start for start in starts if start < 2 * steps[0]]
+    inverse = [0.0, *accumulate(1 / size for size in steps)]
     complete: dict[Chain, float] = {}
     beam: list[tuple[float, Chain, int]] = []
     for start in starts:
-        covers = _covers(steps, 0, start)
-        beam.append((_loss(steps, 0, covers, start), (start,), covers))
+        covers = bisect_right(steps, start)
+        beam.append((_loss(inverse, 0, covers, start), (start,), covers))
     while beam:
         beam = sorted(beam)[: BEAM * 4]
         longer: dict[Chain, tuple[float, Chain, int]] = {}
@@ -50,15 +53,16 @@ def chains(sizes: tuple[int, ...]) -> tuple[Chain, ...]:
             if done == len(steps):
                 complete[chain] = loss
                 continue
-            for target in steps[done:]:
-                block = -(-target // chain[-1]) * chain[-1]
-                covers = _covers(steps, done, block)
-                longer[(*chain, block)] = (loss + _loss(steps, done, covers, block), (*chain, block), covers)
+            covers = done
+            while covers < len(steps):  # a block for the next size; then one for the next that this one does not hold
+                block = -(-steps[covers] // chain[-1]) * chain[-1]
+                covers = bisect_right(steps, block, covers)
+                longer[(*chain, block)] = (loss + _loss(inverse, done, covers, block), (*chain, block), covers)
         beam = list(longer.values())
     ranked = sorted(complete, key=lambda chain: (round(complete[chain], 6), len(chain), chain))
     kept = ranked[:CHAINS_KEPT]
     for size in steps:  # one size may carry most of the load: keep the chain that rounds it least
-        kept.append(min(ranked, key=lambda chain: (chain[levels(chain, (size,))[size]], ranked.index(chain))))
+        kept.append(min(ranked, key=lambda chain: chain[bisect_left(chain, size)]))  # the first of equals
     return tuple(dict.fromkeys(kept))
 
 
@@ -73,14 +77,9 @@ def _representatives(sizes: Sequence[int]) -> Sequence[int]:
     return sorted({*chosen, sizes[0]})
 
 
-def _covers(steps: Sequence[int], done: int, block: int) -> int:
-    while done < len(steps) and steps[done] <= block:
-        done += 1
-    return done
-
-
-def _loss(steps: Sequence[int], start: int, end: int, block: int) -> float:
-    return sum(block / steps[at] - 1 for at in range(start, end))
+def _loss(inverse: Sequence[float], start: int, end: int, block: int) -> float:
+    """What these sizes lose when they are rounded up to the block, each as a part of itself; `inverse` are sums of 1 / size."""
+    return block * (inverse[end] - inverse[start]) - (end - start)
 
 
 def cover(volume: Mapping[int, int], *, loss: float = LOSS_ALLOWED) -> tuple[Chain, ...]:

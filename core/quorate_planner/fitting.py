@@ -45,8 +45,7 @@ def how_many_more(problem: Problem, size: int, failures: int, budget: Budget) ->
         return replace(counted, off=off, sizes=tuple(sorted({*counted.sizes, size})))
 
     def refuted(number: int) -> bool:
-        ceiling = bounds.ceiling(with_more(number) if number else counted)
-        return ceiling is not None and ceiling.most < failures
+        return bounds.refuted(with_more(number) if number else counted, failures)
 
     def plainly(number: int) -> bool:
         asked = with_more(number) if number else counted
@@ -55,7 +54,8 @@ def how_many_more(problem: Problem, size: int, failures: int, budget: Budget) ->
     def sharply(number: int) -> bool:
         if number + len(problem.vms) > VMS_MOST or budget.left_seconds() <= 0:
             return False
-        found = sharpen(_grown(problem, size, number, failures), Budget.of(budget.clock, budget.left_seconds() / 2))
+        grown = _grown(problem, size, number, failures)
+        found = sharpen(grown, Budget.of(budget.clock, budget.left_seconds() / 2), enough=failures)
         return found.plan.waiting_placed and found.plan.lower >= failures
 
     if refuted(0):

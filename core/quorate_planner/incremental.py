@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from quorate_core.layout import Layout
-from quorate_planner import bounds, extras, listing, lists, sharp, tally, zone
-from quorate_planner.certificate import Certificate, Zone
+from quorate_planner import bounds, listing, lists, sharp, tally
 from quorate_planner.laid import layout_of
 from quorate_planner.problem import Problem, ProblemVm
 from quorate_planner.proof import Proof
 from quorate_planner.sharp import Budget
+from quorate_planner.whole import plain_certificate
 
 SHIFTS = 24
 """So many moves of memory between zones are tried before new zones are asked for."""
@@ -43,11 +43,12 @@ def prove(problem: Problem, failures: int, layout: Layout | None = None, budget:
         if kept.holds:
             return Judgement(Answer.YES, kept)
     counted = tally.count(problem)
+    if problem.vms and bounds.volume_ceiling(counted) < failures:  # most that is refuted, and it costs little
+        return Judgement(Answer.NO)
     fresh = plain(problem, failures, counted)
     if fresh is not None:
         return Judgement(Answer.YES, fresh)
-    ceiling = bounds.ceiling(counted)
-    if ceiling is not None and ceiling.most < failures:
+    if bounds.refuted(counted, failures):
         return Judgement(Answer.NO)
     if (
         layout is not None
@@ -55,60 +56,39 @@ def prove(problem: Problem, failures: int, layout: Layout | None = None, budget:
         and lists.certified(problem, listing.completed(problem, layout.lists, failures)) >= failures >= 0
     ):
         return Judgement(Answer.YES)
-    return sought(problem, failures, budget)
+    return sought(problem, failures, budget, counted)
 
 
-def sought(problem: Problem, failures: int, budget: Budget | None) -> Judgement:
-    """New zones for so many failures, from a linear program and then whole numbers, within the budget."""
+def sought(problem: Problem, failures: int, budget: Budget | None, counted: tally.Tally | None = None) -> Judgement:
+    """New zones for so many failures, from a linear program and then whole numbers, within the budget.
+
+    `counted`: quick bounds neither show nor refute that many, so they are not asked again.
+    """
     if budget is None or budget.left_seconds() <= 0:
         return Judgement(Answer.NOT_PROVEN)
-    found = sharp.sharpen(Problem(problem.hosts, problem.vms, failures, problem.pool), budget, enough=failures)
-    if found.certificate is not None and found.certificate.failures >= failures:
-        if found.certificate.lists:
+    if counted is None or counted.extras or not problem.vms or failures < 0:
+        found = sharp.sharpen(Problem(problem.hosts, problem.vms, max(0, failures), problem.pool), budget, enough=failures)
+        certificate = found.certificate
+        refuted = found.plan.upper < failures or (failures >= 0 and found.plan.exact)
+    else:
+        certificate, refuted = sharp.sought(problem, counted, failures, budget)
+    if certificate is not None and certificate.failures >= failures:
+        if certificate.lists:
             return Judgement(Answer.YES)
-        proof = Proof(problem, layout_of(problem, found.certificate), failures)
+        proof = Proof(problem, layout_of(problem, certificate), failures)
         if proof.holds:
             return Judgement(Answer.YES, proof)
-    return Judgement(Answer.NO if found.plan.upper < failures or (failures >= 0 and found.plan.exact) else Answer.NOT_PROVEN)
+    return Judgement(Answer.NO if refuted else Answer.NOT_PROVEN)
 
 
 def plain(problem: Problem, failures: int, counted: tally.Tally | None = None) -> Proof | None:
     """A proof with all memory in one zone; None if there is none."""
     counted = counted or tally.count(problem)
     certificate = plain_certificate(problem, counted, failures)
-    if certificate is None:
+    if certificate is None or certificate.failures < failures:
         return None
     proof = Proof(problem, layout_of(problem, certificate), failures)
     return proof if proof.holds else None
-
-
-def plain_certificate(problem: Problem, counted: tally.Tally, enough: int | None = None) -> Certificate | None:
-    """The best certificate with all memory in one zone, or the first that covers `enough`; None if none covers even the waiting VMs."""
-    if counted.extras:
-        return _beside(problem, enough)
-    chain, by_zone = zone.best(counted, enough=enough)  # nothing where VMs may use only some hosts: those an any zone can hold
-    free = {host.name: host.free for host in problem.hosts}
-    everyone = {vm.name: 0 for vm in problem.vms}
-    if enough is None or by_zone < enough:
-        anyhow = bounds.any_fit_floor(counted)
-        if anyhow > by_zone:
-            return Certificate(anyhow, (Zone(free, None),), everyone) if anyhow >= 0 else None
-    if by_zone < 0:
-        return None
-    return Certificate(by_zone, (Zone({name: amount - amount % chain[0] for name, amount in free.items()}, chain),), everyone)
-
-
-def _beside(problem: Problem, enough: int | None) -> Certificate | None:
-    """The same with zones set aside for VMs with hugepages or kept apart: for `enough`, or for the wish or the most below it."""
-    most = min(problem.wish if enough is None else enough, len(problem.hosts))
-    for failures in range(most, -1 if enough is None else max(-1, most - 1), -1):
-        aside = extras.set_aside(problem, failures)
-        if aside is None:
-            continue
-        rest = plain_certificate(aside.rest, tally.count(aside.rest), failures) if aside.rest.vms else Certificate(failures, (), {})
-        if rest is not None and rest.failures >= failures:
-            return aside.beside(rest, failures)
-    return None
 
 
 def start(proof: Proof, vm: ProblemVm, host: str) -> Proof | None:
@@ -144,9 +124,9 @@ def mended(proof: Proof, shifts: int = SHIFTS) -> Proof:
 def _shifts(proof: Proof) -> Iterator[Proof]:
     """Ways to give the zone that lacks most what it lacks, on the hosts whose own value is least: there it is all gain."""
     z = min(range(len(proof.margins)), key=lambda z: (proof.margins[z], z))
-    failing = min(proof._conditions(z), key=lambda c: (c[1] - sum(sorted(c[0], reverse=True)[: proof.failures])) * c[2])
-    values, budget, block = failing
-    lacking = -(budget - sum(sorted(values, reverse=True)[: proof.failures]))
+    failing = min(proof._conditions(z), key=lambda condition: condition.margin(proof.failures))
+    values, block = failing.values, failing.block
+    lacking = -(failing.margin(proof.failures) // block)
     worth = {i: values[proof.group[i]] for i in range(len(proof.names)) if i not in proof.closed[z]}
     donors = sorted((y for y in range(len(proof.margins)) if y != z and proof.margins[y] > 0), key=lambda y: (-proof.margins[y], y))
     unit = (proof.chains[z] or (1,))[0]

@@ -9,13 +9,15 @@ VMs that must not share a host have a zone to themselves, with one block size, o
 one of them runs. A change of such a VM, or of one with hugepages, makes all tables anew.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 
 from quorate_core.layout import LaidZone, Layout
 from quorate_planner.bounds import covered
 from quorate_planner.certificate import Certificate, Zone
+from quorate_planner.conditions import Condition, Groups, Ranked, any_conditions
 from quorate_planner.extras import apart_groups
 from quorate_planner.laid import ROUNDING_ALIKE, Load, level_of, rounded, zones_of_groups
+from quorate_planner.overlay import Overlay
 from quorate_planner.problem import Problem, ProblemHost, ProblemVm
 
 Kind = frozenset[str] | None
@@ -36,6 +38,10 @@ class Proof:
         domains: dict[tuple[bool, str], int] = {}
         self.group = [domains.setdefault((h.domain is not None, h.domain or h.name), len(domains)) for h in problem.hosts]
         self.groups = len(domains)
+        together: list[list[int]] = [[] for _ in domains]
+        for i, group in enumerate(self.group):
+            together[group].append(i)
+        self._together = Groups(self.group, together)
         self.free = [host.free for host in problem.hosts]
         self.hugepages = [host.hugepages for host in problem.hosts]
         self.chains = [zone.chain for zone in layout.zones]
@@ -51,8 +57,9 @@ class Proof:
         self._limits: list[dict[frozenset[str], int]] = [{} for _ in self.chains]
         self.net = [[0] * n for _ in self.chains]
         self.margins = [0] * len(self.chains)
-        self.vms: dict[str, ProblemVm] = {}
-        self.bind: dict[str, int] = {}
+        self._ranked: list[Ranked | None] = [None] * len(self.chains)
+        self.vms: MutableMapping[str, ProblemVm] = {}
+        self.bind: MutableMapping[str, int] = {}
         self.unbound: frozenset[str] = frozenset()
         self._own_copied: set[int] = set(range(len(self.chains)))
         self._reopened = False
@@ -95,8 +102,8 @@ class Proof:
             return -1
         most = len(self.names)
         for z in range(len(self.chains)):
-            for values, budget, _ in self._conditions(z):
-                most = min(most, covered(values, budget))
+            for condition in self._conditions(z):
+                most = min(most, covered(condition.ranked, condition.budget))
         return most
 
     def certificate(self) -> Certificate:
@@ -105,7 +112,7 @@ class Proof:
             Zone({name: row[i] for i, name in enumerate(self.names) if row[i]}, chain, beside)
             for chain, row, beside in zip(self.chains, self.net, self.beside, strict=True)
         )
-        return Certificate(self.failures, zones, dict(self.bind))
+        return Certificate(self.failures, zones, dict(self.bind.items()))
 
     def layout(self) -> Layout:
         """What is to be kept of this proof."""
@@ -113,7 +120,7 @@ class Proof:
             LaidZone(chain, {name: row[i] for i, name in enumerate(self.names) if row[i] > 0}, beside)
             for chain, row, beside in zip(self.chains, self.laid, self.beside, strict=True)
         )
-        return Layout(tuple(zones), dict(self.bind))
+        return Layout(tuple(zones), dict(self.bind.items()))
 
     def present_hosts(self) -> tuple[ProblemHost, ...]:
         """The hosts with what is free on them now."""
@@ -139,7 +146,7 @@ class Proof:
             return self
         other = self._copy()
         other.failures = failures
-        other._weigh(range(len(self.chains)))
+        other._weigh(range(len(self.chains)), ())
         return other
 
     def changed(self, vms: Mapping[str, ProblemVm | None], free: Mapping[str, int], *, prefer: int | None = None) -> "Proof":
@@ -163,7 +170,7 @@ class Proof:
             before = [row[i] for row in after.net]
             after._keep(i)
             zones |= {z for z, row in enumerate(after.net) if row[i] != before[z]}
-        after._weigh(zones)
+        after._weigh(zones, range(len(after.names)) if after._reopened else hosts)
         return after
 
     def started(self, vm: ProblemVm, host: str, *, prefer: int | None = None) -> "Proof":
@@ -176,7 +183,7 @@ class Proof:
         for name in free:
             self.index[name]  # KeyError, as said
         hosts = tuple(host._replace(free=free.get(host.name, host.free)) for host in self.present_hosts())
-        present = tuple(vm for vm in {**self.vms, **vms}.values() if vm is not None)
+        present = tuple(vm for vm in {**dict(self.vms.items()), **vms}.values() if vm is not None)
         return Proof(Problem(hosts, present, max(0, self.failures)), self.layout(), self.failures)
 
     def shifted(self, host: int, net: Mapping[int, int]) -> "Proof":
@@ -188,7 +195,7 @@ class Proof:
         after._settle_hugepages(host)
         for z, row in enumerate(after.net):  # all of the host, so that no zone takes back what it had given up there before
             after.laid[z][host] = after.own[z][0][host] * self._unit(z) + row[host]
-        after._weigh(net)
+        after._weigh([z for z, row in enumerate(after.net) if row[host] != self.net[z][host]], (host,))
         return after
 
     def homes(self, vm: ProblemVm) -> list[int]:
@@ -214,8 +221,9 @@ class Proof:
         other._loads = list(self._loads)
         other.closed = list(self.closed)
         other.margins = list(self.margins)
-        other.vms = dict(self.vms)
-        other.bind = dict(self.bind)
+        other._ranked = list(self._ranked)
+        other.vms = Overlay(self.vms)
+        other.bind = Overlay(self.bind)
         other._limits = list(self._limits)
         other._own_copied = set()
         other._reopened = False
@@ -354,47 +362,20 @@ class Proof:
     def _unit(self, z: int) -> int:
         return (self.chains[z] or (1,))[0]
 
-    def _weigh(self, zones: Iterable[int]) -> None:
+    def _weigh(self, zones: Iterable[int], hosts: Collection[int] | None = None) -> None:
+        """The margins of these zones; of those weighed before only what these hosts changed is looked at."""
         for z in zones:
-            self.margins[z] = min((self._margin(c) for c in self._conditions(z)), default=UNBOUNDED)
+            chain, known = self.chains[z], self._ranked[z]
+            if chain is not None and (known is None or hosts is None):
+                self._ranked[z] = Ranked(chain, self.net[z], self.own[z], self._together)
+            elif known is not None and hosts:
+                self._ranked[z] = known.changed(hosts, self.net[z], self.own[z], self._together)
+            margins = (condition.margin(self.failures) for condition in self._conditions(z))
+            self.margins[z] = min(margins, default=UNBOUNDED)
 
-    def _margin(self, condition: tuple[list[int], int, int]) -> int:
-        values, budget, block = condition
-        values.sort(reverse=True)
-        return (budget - sum(values[: self.failures])) * block
-
-    def _conditions(self, z: int) -> Iterable[tuple[list[int], int, int]]:
-        """For each level of the zone that has VMs at or above it: the value of each group, the budget, and the size of a block."""
-        net, chain = self.net[z], self.chains[z]
-        if chain is None:
-            yield from self._any_conditions(z)
-            return
-        for level, block in enumerate(chain):
-            own = self.own[z][level]
-            if not self.off[z][level] and not any(own):
-                return  # and so it is at every level above
-            room = [amount // block for amount in net]
-            yield self._by_group(room, own), sum(room) - self.off[z][level], block
-
-    def _any_conditions(self, z: int) -> Iterable[tuple[list[int], int, int]]:
-        """For each kind and size of an any zone: the room that its VMs may use against all VMs that may use some of it."""
-        net = self.net[z]
-        used = frozenset(name for name, amount in zip(self.names, net, strict=True) if amount)
-        may = {kind: used if kind is None else used & kind for kind in self._loads[z]}
-        for kind, load in self._loads[z].items():
-            hosts = may[kind]
-            rivals = [other for k, other in self._loads[z].items() if k == kind or may[k] & hosts]
-            own = [sum(amounts) for amounts in zip(*(rival.own for rival in rivals), strict=True)]
-            waiting = sum(rival.off for rival in rivals)
-            for size in load.sizes:
-                room = [max(0, amount - size + 1) if name in hosts else 0 for name, amount in zip(self.names, net, strict=True)]
-                yield self._by_group(room, own), sum(room) - waiting + size - 1, 1
-
-    def _by_group(self, room: Sequence[int], own: Sequence[int]) -> list[int]:
-        values = [r + o for r, o in zip(room, own, strict=True)]
-        if self.groups == len(values):
-            return values
-        sums = [0] * self.groups
-        for at, value in zip(self.group, values, strict=True):
-            sums[at] += value
-        return sums
+    def _conditions(self, z: int) -> Iterable[Condition]:
+        """What must hold of the zone."""
+        ranked = self._ranked[z]
+        if ranked is None:
+            return any_conditions(self._loads[z], self.names, self.net[z], self._together)
+        return ranked.conditions(self.off[z], self.own[z])

@@ -11,14 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from quorate_planner import bounds, extras, game, listing, pack, tally, zone
+from quorate_planner import bounds, extras, game, listing, pack, tally
 from quorate_planner.certificate import Certificate, Followed, Zone
 from quorate_planner.chains import Chain, cover
 from quorate_planner.cut import Cut
 from quorate_planner.planning import Plan, plan_problem
 from quorate_planner.problem import Problem
-from quorate_planner.repair import STEPS_IN_VAIN
-from quorate_planner.split import LOOSE, TIGHT, Splitting
+from quorate_planner.split import LOOSE, TIGHT, Effort, Splitting
+from quorate_planner.whole import plain_certificate
 from quorate_planner.witness import witness_of
 
 LOSSES = (0.006, 0.003, 0.001)
@@ -37,14 +37,15 @@ WIDE = 4
 WAYS_FIRST = 3
 """A bracket at least so wide is halved first, by so many ways."""
 
-HASTY = 6
-"""Steps that may be taken in vain in mending what a linear program proposed, while other ways have not been tried."""
-
 FIRST_NODES = 100
 MORE_NODES = 8
 ROUNDS_MOST = 7
 """Work of each program in whole numbers in the first round, and how many times that in each later one. Counted, not timed: so that
 only the deadline, never the speed of the machine, decides what is found."""
+
+HASTY = Effort(in_vain=6)
+ROOMS = Effort(FIRST_NODES, rooms=True)
+"""What is tried first: no way for long before the others have been tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +89,12 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None, by_l
     if not problem.vms:
         return Sharp(plan, Certificate(plan.lower, (), {}))
     counted = tally.count(problem)
-    certificate = _plain(problem, counted, plan)
+    certificate = plain_certificate(problem, counted, plan.lower) if plan.waiting_placed else None
     proven = plan.lower if plan.waiting_placed else -1
     if plan.exact or (enough is not None and not proven < enough <= plan.upper):
         return Sharp(plan, certificate)
-    limited = any(kind is not None for kind in counted.kinds)
     search = _Search(counted, proven, plan.upper, budget, enough)
-    listed = search.by_lists(problem) if limited and by_lists else None  # quick where zones are many
-    with suppress(ImportError):  # OR-Tools is optional
-        search.run()
-    certificate = listed or certificate
-    if search.cut is not None:
-        certificate = _certificate(problem, counted, search.cut, search.proven)
-    if not limited and by_lists:
-        certificate = search.by_lists(problem) or certificate
+    certificate = search.everything(problem, by_lists=by_lists) or certificate
     if certificate is not None and search.proven > proven:
         plan = replace(plan, lower=search.proven, waiting_placed=True, placements=Followed(problem, certificate))
     if search.ceiling is not None:
@@ -112,6 +105,16 @@ def sharpen(problem: Problem, budget: Budget, *, enough: int | None = None, by_l
         plan = replace(plan, upper=max(0, played.most), witness=played.witness)
     exists = plan.waiting_placed and plan.lower >= plan.host_failures_to_tolerate
     return Sharp(replace(plan, exact=search.proven == search.upper, plan_exists=exists, overcommitted=not exists), certificate)
+
+
+def sought(problem: Problem, counted: tally.Tally, failures: int, budget: Budget) -> tuple[Certificate | None, bool]:
+    """A certificate for so many failures, or None, and then whether they are refuted. For whoever asked the quick bounds before:
+    they neither show nor refute that many. Not for VMs with needs beside memory."""
+    search = _Search(counted, failures - 1, failures, budget, failures)
+    certificate = search.everything(problem)
+    if certificate is not None:
+        return certificate, False
+    return None, search.upper < failures or game.lowered(problem, failures - 1, failures, budget.left_seconds) is not None
 
 
 def _beside(problem: Problem, budget: Budget, enough: int | None) -> Sharp:
@@ -174,47 +177,61 @@ class _Search:
     def _goal(self) -> int:
         return min(self.upper, self._enough)
 
-    def by_lists(self, problem: Problem) -> Certificate | None:
+    def everything(self, problem: Problem, *, by_lists: bool = True) -> Certificate | None:
+        """The certificate for more failures than were proven, if one is found: by lists first where VMs may use only some hosts."""
+        limited = any(kind is not None for kind in self._counted.kinds)
+        certificate = self._by_lists(problem) if limited and by_lists else None  # quick where zones are many
+        with suppress(ImportError):  # OR-Tools is optional
+            self._run()
+        if self.cut is not None:
+            certificate = _certificate(problem, self._counted, self.cut, self.proven)
+        if not limited and by_lists:
+            certificate = self._by_lists(problem) or certificate
+        return certificate
+
+    def _by_lists(self, problem: Problem) -> Certificate | None:
         """The certificate of lists for more failures than are proven yet, if there is one."""
         found = listing.certified_by_lists(problem, self.proven, self._goal, self._budget.left_seconds)
         self.proven = self.proven if found is None else found.failures
         return found
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Narrow until closed, or enough is proven or refuted, or the time is up."""
-        self._climb(0, WIDE)
-        self._climb(FIRST_NODES, WIDE)
-        self._search(0, HASTY)
-        self._search(0)
-        self._climb(FIRST_NODES, 2)
+        self._climb(HASTY, WIDE)
+        self._climb(ROOMS, WIDE)
+        if not self._try(self._goal, HASTY, WAYS_FIRST) and self.proven < self._goal - 1:
+            self._try(self._goal - 1, HASTY, WAYS_FIRST)
+        self._search(HASTY, ROOMS)
+        self._search(Effort())
         nodes = FIRST_NODES
+        self._climb(Effort(nodes), 2)
         for number in range(ROUNDS_MOST):
             if self.proven >= self._goal or self._budget.left_seconds() <= 0 or not any(way.open(self._goal) for way in self._ways()):
                 break
-            self._search(nodes)
+            self._search(Effort(nodes))
             nodes *= MORE_NODES
             if number == 0:
                 self._refute(self._budget.part(self._budget.left_seconds() * PACKING_SHARE))
 
-    def _climb(self, nodes: int, wide: int) -> None:
+    def _climb(self, effort: Effort, wide: int) -> None:
         """Where the bracket is wide: by the most promising ways, quick programs halve it, slow ones raise it step by step."""
         high = self._goal if self._goal - self.proven >= wide else self.proven
-        while high > self.proven and self._goal - self.proven >= (wide if nodes else 1) and self._budget.left_seconds() > 0:
-            middle = self.proven + 1 if nodes else (self.proven + high + 1) // 2
-            if not self._try(middle, nodes, HASTY, WAYS_FIRST if wide == WIDE else None):
+        while high > self.proven and self._goal - self.proven >= (wide if effort.nodes else 1) and self._budget.left_seconds() > 0:
+            middle = self.proven + 1 if effort.nodes else (self.proven + high + 1) // 2
+            if not self._try(middle, effort, WAYS_FIRST if wide == WIDE else None):
                 high = middle - 1
 
-    def _search(self, nodes: int, in_vain: int = STEPS_IN_VAIN) -> None:
+    def _search(self, *efforts: Effort) -> None:
         """Every way, from the upper bound down."""
         for failures in range(self._goal, self.proven, -1):
-            if self._try(failures, nodes, in_vain):
+            if any(self._try(failures, effort) for effort in efforts):
                 return
 
-    def _try(self, failures: int, nodes: int, in_vain: int, most: int | None = None) -> bool:
+    def _try(self, failures: int, effort: Effort, most: int | None = None) -> bool:
         for way in islice(self._ways(), most):
             if self._budget.left_seconds() <= 0:
                 return False
-            found = way.cut(failures, self._budget.left_seconds, nodes=nodes, in_vain=in_vain)
+            found = way.cut(failures, self._budget.left_seconds, effort)
             if found is not None:
                 self.cut, self.proven = found, failures
                 return True
@@ -268,21 +285,6 @@ def _ways(counted: tally.Tally) -> Iterator[tuple[Sequence[Chain], float]]:
         yield singles, LOOSE
     yield tuple(dict.fromkeys((*covers[0], *singles[-LARGEST_ALONE:]))), LOOSE
     yield from ((chains, LOOSE) for chains in covers[:2])
-
-
-def _plain(problem: Problem, counted: tally.Tally, plan: Plan) -> Certificate | None:
-    """The certificate of what `plan_problem` proved: all memory in one zone."""
-    if not plan.waiting_placed:
-        return None
-    whole = {host.name: host.free for host in problem.hosts}
-    everyone = {vm.name: 0 for vm in problem.vms}
-    if all(kind is None for kind in counted.kinds):
-        chain, by_zone = zone.best(counted)
-        if by_zone >= plan.lower:
-            return Certificate(plan.lower, (Zone({name: free - free % chain[0] for name, free in whole.items()}, chain),), everyone)
-    if bounds.any_fit_floor(counted) >= plan.lower:
-        return Certificate(plan.lower, (Zone(whole, None),), everyone)
-    return None
 
 
 def _certificate(problem: Problem, counted: tally.Tally, cut: Cut, failures: int) -> Certificate:

@@ -6,6 +6,7 @@ written out, level after level. One `Splitting` remembers what it has learned: w
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from quorate_planner.chains import Chain
@@ -28,6 +29,19 @@ KINDS_SHARED = 6
 
 UNITS_MOST = 40_000
 """Zones times hosts beyond this are not tried: the program alone would take longer than anybody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a cut is looked for. `nodes`: of each program in whole numbers, by which the cut is then found; 0: by volume only.
+
+    `rooms`: only the blocks that hosts have room for are in whole numbers, which takes a tenth of the time. `in_vain`: patience in mending
+    what the linear program proposed.
+    """
+
+    nodes: int = 0
+    rooms: bool = False
+    in_vain: int = STEPS_IN_VAIN
 
 
 class Splitting:
@@ -85,15 +99,16 @@ class Splitting:
         """Whether a cut for so many failures is not ruled out."""
         return self._affordable and failures < min(self._impossible_from.values())
 
-    def cut(self, failures: int, left_seconds: Callable[[], float], *, nodes: int = 0, in_vain: int = STEPS_IN_VAIN) -> Cut | None:
+    def cut(self, failures: int, left_seconds: Callable[[], float], effort: Effort) -> Cut | None:
         """A proven cut for so many failures, or None: there is none with these chains, or it was not found in time.
 
-        With no `nodes` only the linear program is tried and mended, which takes milliseconds to a second; otherwise the program in whole
-        numbers, with so many nodes at most for each of its steps. `in_vain`: the patience of mending what the linear program proposed.
+        By volume it takes milliseconds to a second.
         """
-        if not self._affordable or failures >= min(self._impossible_from[False], self._impossible_from[nodes > 0]):
+        if not self._affordable or failures >= min(self._impossible_from[False], self._impossible_from[effort.nodes > 0]):
             return None
-        return self._in_whole_numbers(failures, left_seconds, nodes) if nodes else self._by_volume(failures, left_seconds, in_vain)
+        if effort.nodes:
+            return self._in_whole_numbers(failures, left_seconds, effort)
+        return self._by_volume(failures, left_seconds, effort.in_vain)
 
     def _by_volume(self, failures: int, left_seconds: Callable[[], float], in_vain: int) -> Cut | None:
         """The linear program's proposal, mended. It is kept for a longer walk, and what was walked in vain is not walked again."""
@@ -117,12 +132,12 @@ class Splitting:
                 return None
         return cut
 
-    def _in_whole_numbers(self, failures: int, left_seconds: Callable[[], float], nodes: int) -> Cut | None:
+    def _in_whole_numbers(self, failures: int, left_seconds: Callable[[], float], effort: Effort) -> Cut | None:
         whole = self._whole.get(failures, frozenset())
         margin = 0.0
         while left_seconds() > 0:
-            program = Program(self._tally, self._shapes, self._demand, self._homes, failures, whole, margin)
-            proposal = program.solve(left_seconds(), nodes)
+            asked = Program(self._tally, self._shapes, self._demand, self._homes, failures, whole, margin, rooms_only=effort.rooms)
+            proposal = asked.solve(left_seconds(), effort.nodes)
             if proposal.cut is None:
                 if proposal.impossible and not margin:
                     self._impossible_from[bool(whole)] = failures
@@ -132,7 +147,7 @@ class Splitting:
             if not short or not shortfalls(self._tally, better, failures):
                 return better
             more = whole | self._levels_of(short)
-            if more == whole and margin:
+            if more == whole and (margin or effort.rooms):
                 return None
             margin = SOLVER_TOLERANCE if more == whole else margin
             whole = self._whole[failures] = more

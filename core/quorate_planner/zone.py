@@ -42,15 +42,15 @@ def certified(tally: Tally, chain: Chain) -> int:
     demand = [0] * len(tally.names)
     off = 0
     worst = tally.groups
-    above = chain[-1]
+    larger = chain[-1]
     for level in range(len(chain) - 1, -1, -1):
         block = chain[level]
-        ratio = above // block
-        demand = [demand[i] * ratio + per_level[level][i] for i in hosts]
+        ratio = larger // block
+        demand = [above * ratio + here for above, here in zip(demand, per_level[level], strict=True)]
         off = off * ratio + waiting[level]
         room = [free // block for free in tally.free]
-        worst = min(worst, covered(tally.by_group(room[i] + demand[i] for i in hosts), sum(room) - off))
-        above = block
+        worst = min(worst, covered(tally.by_group([r + d for r, d in zip(room, demand, strict=True)]), sum(room) - off))
+        larger = block
     return worst
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorate_planner import Budget, Problem, ProblemHost, ProblemVm, certificate_json, objections, plan_problem, sharpen
-from quorate_planner.bounds import ceiling
+from quorate_planner.bounds import ceiling, refuted
 from quorate_planner.cut import Cut, Shape, shortfalls
 from quorate_planner.repair import mended
 from quorate_planner.tally import count as count_up
@@ -21,9 +21,12 @@ from .test_sharp import json_of
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(problems(hosts=5, vms=7))
 def test_no_policy_survives_one_more_than_any_ceiling_by_counting(problem: Problem) -> None:
-    found = ceiling(count_up(problem))
+    counted = count_up(problem)
+    found = ceiling(counted)
     if found is not None and found.most < len(problem.hosts):
         assert not tolerates(problem, found.most + 1)
+    for failures in range(len(problem.hosts) + 2):
+        assert refuted(counted, failures) == (found is not None and found.most < failures)
 
 
 def test_where_nothing_is_protected_there_is_no_ceiling_and_no_witness() -> None:

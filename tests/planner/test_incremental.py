@@ -60,6 +60,7 @@ def check(proof: Proof) -> None:
     again = Proof(proof.problem(), proof.layout(), proof.failures)
     if not proof.unbound:
         assert again.net == proof.net
+        assert again.margins == proof.margins
         assert again.holds == proof.holds
     most = proof.certified()
     assert (most >= proof.failures) == proof.holds or proof.failures < 0
