@@ -1,6 +1,6 @@
 """Does the plan still hold after a change? The old certificate first, then blocks moved between its zones, then new zones.
 
-The steps cost about 0.3 ms, some milliseconds, and what the budget allows. Each answers yes only with a certificate for exactly
+The steps cost about 0.1 ms, some milliseconds, and what the budget allows. Each answers yes only with a certificate for exactly
 the problem asked about; the last one may end as "not proven in time", which counts as no.
 """
 
