@@ -158,6 +158,7 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot |
     return replace(
         heart,
         config=bound,
+        peers=membership.presume(heart.peers, mine.statement, now + bound.timing.network_timeout_seconds),
         resuming=False,
         claimed=True,
         sequence=mine.statement.sequence + _NEXT_LIFE_GAP,

@@ -19,6 +19,8 @@ from quorate_core.timing import Timing
 class Peer:
     """What is known of the host of one slot. `changed_at` is None until its slot has changed before our eyes.
 
+    `presumed` is the incarnation that the pulse before this one heard: heard as well until `presumed_until`, as long as no packet came.
+
     `condemned` is an incarnation that somebody has certified: it counts no more for membership, but its silence is counted on, so that
     this host can say on evidence of its own that it is dead. A copied certificate would be only as sound as the one it was copied from.
     """
@@ -30,6 +32,8 @@ class Peer:
     heard_at: float | None = None
     watch: certificate.Watch | None = None
     condemned: certificate.Watch | None = None
+    presumed: int | None = None
+    presumed_until: float = 0.0
 
     @property
     def incarnation(self) -> int | None:
@@ -101,6 +105,15 @@ def after_packet_of_the_condemned(peer: Peer, incarnation: int, at: float) -> Pe
     return replace(peer, condemned=replace(peer.condemned, since=at))
 
 
+def presume(peers: Mapping[int, Peer], said: Statement, until: float) -> dict[int, Peer]:
+    """The peers of a restarted pulse, which has heard nobody yet: whom the pulse before it heard, by its last slot, is not silent.
+
+    For T_n and no longer: else two short absences, each of no harm, would look like a broken link. No answer is given on it.
+    """
+    heard = {one.slot: one.incarnation for one in said.known if said.hears(one.slot, one.incarnation)}
+    return {index: replace(peer, presumed=heard[index], presumed_until=until) if index in heard else peer for index, peer in peers.items()}
+
+
 def on_storage(peer: Peer, at: float, timing: Timing) -> bool:
     """Whether the peer is seen on storage."""
     fresh = peer.changed_at is not None and at - peer.changed_at <= timing.storage_timeout_seconds
@@ -109,7 +122,9 @@ def on_storage(peer: Peer, at: float, timing: Timing) -> bool:
 
 def on_network(peer: Peer, at: float, timing: Timing, dead: frozenset[int]) -> bool:
     """Whether the peer is seen on the network, in the incarnation of its slot if that is known."""
-    if peer.packet is None or peer.heard_at is None or at - peer.heard_at > timing.network_timeout_seconds:
+    if peer.packet is None or peer.heard_at is None:
+        return peer.presumed is not None and peer.presumed == peer.incarnation and peer.presumed not in dead and at <= peer.presumed_until
+    if at - peer.heard_at > timing.network_timeout_seconds:
         return False
     return peer.packet.incarnation not in dead and peer.incarnation in (None, peer.packet.incarnation)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from quorate_core import heartbeat, slot
+from quorate_core import heartbeat, publish, slot
 from quorate_core.certificate import Watch
 from quorate_core.eviction import Eviction
 from quorate_core.heart import (
@@ -256,6 +256,19 @@ def test_a_restarted_pulse_carries_its_records_on_and_judges_nobody_for_a_full_r
     assert counted[0][1] == 105.4, "not before a write of the pulse before must have landed"
     barred = [after.barred_until for _, after, _ in cycles(heart, 101.0, 2, beating(6))]
     assert barred[-1] >= 101 + R_S
+
+
+def test_a_restarted_pulse_calls_nobody_silent_whom_the_pulse_before_heard_for_t_n_and_answers_nobody() -> None:
+    """Row 6: a restart beside a link that is silent for less than T_n is no partition."""
+    mine = said(0, 9, hears=0b011)
+    heart = resumed(slot_of(0, 9, statement=mine))
+    for at, heard in ((100.5, 0b011), (108.3, 0b011), (108.5, 0b001)):
+        words = publish.statement(heart, POOL, POOL.members[0], at)
+        assert (words.views.network, words.echo_of(1, 11)) == (heard, 0)
+    reborn = resumed(slot_of(0, 9, statement=replace(mine, known=(Known(1, 99),))))
+    assert publish.statement(reborn, POOL, POOL.members[0], 100.5).views.network == 0b001, "another incarnation was never heard"
+    after, _ = heartbeat.step(heart, PacketHeard(101.0, said(1, 500)))
+    assert publish.statement(after, POOL, POOL.members[0], 109.1).views.network == 0b001, "from its first packet on its packets count"
 
 
 def test_fencing_is_final_also_for_the_pulse_that_comes_after() -> None:

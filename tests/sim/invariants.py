@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quorate_core.slot import Issued
-from quorate_core.statement import Phase
+from quorate_core.slot import Issued, decode
+from quorate_core.statement import Malformed, Phase
 from quorate_core.timing import DRAIN_SECONDS, Timing
 
 from . import controller
@@ -19,6 +19,7 @@ from . import controller
 if TYPE_CHECKING:
     from quorate_core.heart import Heart
 
+    from .disks import SharedDisk
     from .engine import Engine
     from .host import Host
 
@@ -61,6 +62,7 @@ class Monitor:
     def __init__(self, engine: Engine, count: int) -> None:
         self._engine = engine
         self.hosts: list[Host] = []
+        self.disks: list[SharedDisk] = []
         self.timing: Timing | None = None
         self.findings: list[Finding] = []
         self.log: list[Entry] = []
@@ -183,9 +185,10 @@ class Monitor:
             if any((index, incarnation) in known for known in self.certified_by):
                 continue
             since = max(died, self.last_sign[index] + self.timing.network_timeout_seconds)
+            judges = self._judges(index, incarnation)
             for observer in self.hosts:
                 armed = self.armed_since[observer.index]
-                if observer.index == index or armed is None or not observer.alive:
+                if observer.index == index or armed is None or not observer.alive or not judges >> observer.index & 1:
                     continue
                 waited = now - max(since, armed, self.touched[observer.index])
                 if waited > bound:
@@ -195,6 +198,20 @@ class Monitor:
                         f"{waited:.1f} s since (limit {bound:g} s)",
                     )
                     break
+
+    def _judges(self, index: int, incarnation: int) -> int:
+        """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn:
+        whoever looks for the first time then cannot know whether it was armed."""
+        judges, readable = (1 << len(self.hosts)) - 1, 0
+        for disk in self.disks:
+            try:
+                said = decode(disk.blocks.get(index, b""))
+            except Malformed:
+                continue
+            readable += 1
+            if said.statement.incarnation == incarnation:
+                judges &= said.required
+        return judges if 2 * readable > len(self.disks) else 0
 
     def check_nobody_was_disturbed(self) -> None:
         """Under disturbances within the limits nobody fences, dies, is evicted, or stops VMs."""

@@ -313,9 +313,13 @@ def _storageless(dice: random.Random, seed: int) -> Schedule:
 
 
 def _mild(dice: random.Random, seed: int) -> Schedule:
-    """Disturbances within the limits: nobody may be harmed by them."""
+    """Disturbances within the limits: nobody may be harmed by them. The worse the network is, the shorter may a process be away: the time
+    from the last packet before to the first one that arrives after stays within T_n."""
     pool = _pool(dice, most=5)
     hosts = pool["hosts"]
+    lost, late = dice.choice([(0, 0.0), (1, 0.0), (1, 0.8), (3, 0.0), (3, 0.8)])
+    network = TIMING.network_timeout_seconds - (lost + 1) * TIMING.network_interval_seconds - late - 0.1
+    bearable = min(network, TIMING.restart_budget_seconds - 0.4)
     events = []
     for index in range(hosts):
         host = f"h{index}"
@@ -328,7 +332,7 @@ def _mild(dice: random.Random, seed: int) -> Schedule:
                 events.append(Event(dice.uniform(0, 20), "fail", {"host": host, **one}, 1.9))
             case 2:
                 events += [
-                    Event(8.0 * n + dice.uniform(0, 2), "pause", {"host": host, "seconds": round(dice.uniform(0.5, 2.6), 2)})
+                    Event(8.0 * n + dice.uniform(0, 2), "pause", {"host": host, "seconds": round(dice.uniform(0.2, 1) * bearable, 2)})
                     for n in range(4)
                 ]
             case 3:
@@ -336,13 +340,14 @@ def _mild(dice: random.Random, seed: int) -> Schedule:
                     Event(4.0 * n + dice.uniform(0, 2), "pause", {"host": host, "process": "keeper", "seconds": 0.4}) for n in range(8)
                 ]
             case 4:
-                # With what else goes on here, two that are away at once must still hear each other within T_n.
-                events.append(Event(dice.uniform(0, 20), "kill", {"host": host, "away": round(dice.uniform(0.1, 0.8), 2)}))
+                # Before it speaks again it has to find its keeper and to read the disk once.
+                events.append(Event(dice.uniform(0, 20), "kill", {"host": host, "away": round(dice.uniform(0.1, bearable - 0.5), 2)}))
             case _:
                 pass
-    events.append(Event(0.0, "lose", {"share": 0.3, "most": 3}, 40.0))
-    if dice.random() < 0.5:
-        events.append(Event(0.0, "delay", {"seconds": [0.0, 0.8]}, 40.0))
+    if lost:
+        events.append(Event(0.0, "lose", {"share": 0.3, "most": lost}, 40.0))
+    if late:
+        events.append(Event(0.0, "delay", {"seconds": [0.0, late]}, 40.0))
     if dice.random() < 0.3:
         events.append(Event(dice.uniform(0, 20), "outage", {}, 20.0))
     return Schedule(seed, **pool, demands=("calm",), **_ended(events, 10))

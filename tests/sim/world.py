@@ -33,7 +33,7 @@ class World:
         self.api_away: dict[int, int] = dict.fromkeys(range(count), 0)
         self._chance = self.engine.chance("api")
         self.hosts = [Host(self, index, WATCHDOG_GRANULARITY_SECONDS) for index in range(count)]
-        self.monitor.hosts = self.hosts
+        self.monitor.hosts, self.monitor.disks = self.hosts, self.disks
         self.monitor.timing = timing
         for host in self.hosts:
             host.config = self.config
