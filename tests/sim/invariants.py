@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quorate_core import claim
 from quorate_core.slot import Issued, decode
 from quorate_core.statement import Malformed, Phase
 from quorate_core.timing import DRAIN_SECONDS, Timing
@@ -200,18 +201,20 @@ class Monitor:
                     break
 
     def _judges(self, index: int, incarnation: int) -> int:
-        """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn:
-        whoever looks for the first time then cannot know whether it was armed."""
-        judges, readable = (1 << len(self.hosts)) - 1, 0
+        """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn, or
+        undone by one that landed later than q: whoever looks for the first time then cannot know that it was armed."""
+        judges, telling = (1 << len(self.hosts)) - 1, 0
         for disk in self.disks:
             try:
                 said = decode(disk.blocks.get(index, b""))
             except Malformed:
                 continue
-            readable += 1
-            if said.statement.incarnation == incarnation:
+            if said.statement.incarnation == incarnation and claim.was_armed(said):
                 judges &= said.required
-        return judges if 2 * readable > len(self.disks) else 0
+                telling += 1
+            elif self._lives[index, said.statement.incarnation] > self._lives[index, incarnation]:
+                telling += 1
+        return judges if 2 * telling > len(self.disks) else 0
 
     def check_nobody_was_disturbed(self) -> None:
         """Under disturbances within the limits nobody fences, dies, is evicted, or stops VMs."""
