@@ -277,6 +277,8 @@ def _stand(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
         return heart, ()
     wanted = config is not None and config.enabled and member is not None and not member.excluded
     if heart.deadline is not None:
+        # One whose watchdog has failed leaves as if it were asked to: nothing would reset it, so nobody may wait for that.
+        wanted = wanted and not (heart.keeper is not None and heart.keeper.problem)
         if not wanted and heart.phase is Phase.ARMED:
             return replace(heart, phase=Phase.DISARMED, message=_why_disarmed(heart), proposal=0), ()
         return heart, ()
@@ -303,7 +305,7 @@ def _stand(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
 def _toward_arming(
     heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member, keeper: Keeper
 ) -> tuple[Heart, tuple[Action, ...]]:
-    if keeper.mode is keeping.Mode.CLOSED:
+    if keeper.mode is keeping.Mode.CLOSED or keeper.problem:
         return _ask_for_watchdog(heart, now, config, keeper)
     if keeper.mode is not keeping.Mode.OPEN:
         return _at(heart, Phase.REFUSED, f"the keeper is bound to incarnation {keeper.incarnation:016x}"), ()
@@ -340,6 +342,8 @@ def _at(heart: Heart, phase: Phase, message: str) -> Heart:
 
 
 def _why_disarmed(heart: Heart) -> str:
-    if heart.config is not None and heart.member is not None and heart.member.excluded:
+    if heart.member is not None and heart.member.excluded:
         return "this host is in maintenance"
+    if heart.config is not None and heart.config.enabled and heart.keeper is not None and heart.keeper.problem:
+        return f"no usable watchdog: {heart.keeper.problem}; the VMs of this host go on, unprotected"
     return (heart.config.disabled_reason if heart.config else "") or "the pool is disabled"

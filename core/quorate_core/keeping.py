@@ -3,10 +3,15 @@
 Before the host is armed, and after it was deliberately released, the keeper pets without a licence: nobody relies on its death then.
 From the first deadline on it pets under licence only, and a licence that has once ended is never renewed. The marker is saved before
 a deadline is adopted, so that a keeper started anew knows what the one before it was bound to.
+
+A watchdog that takes no pet and does not reset the host either has failed. Nobody may rely on it any more: the keeper says so, and without
+a licence it lets go of the device, so that it can be opened anew.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from quorate_core.timing import WATCHDOG_GRANULARITY_SECONDS
 
 
 class Mode(StrEnum):
@@ -32,7 +37,8 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """The keeper's state. `timeout_seconds` is what the device really set."""
+    """The keeper's state. `timeout_seconds` is what the device really set, `petted_at` when it last took a pet. `problem`: why nobody may
+    rely on it any more."""
 
     boot_id: str
     mode: Mode = Mode.CLOSED
@@ -42,6 +48,8 @@ class Keeping:
     incarnation: str = ""
     deadline: float = 0.0
     next_pet_at: float = 0.0
+    petted_at: float = 0.0
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,15 @@ class Released:
     incarnation: str
 
 
-Event = Tick | Opened | DeadlineGiven | Released
+@dataclass(frozen=True, slots=True)
+class PetAnswered:
+    """The device has answered to a pet; `error` is "" if it took it."""
+
+    now: float
+    error: str
+
+
+Event = Tick | Opened | DeadlineGiven | Released | PetAnswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +115,18 @@ class CloseIfPossible:
 
 
 @dataclass(frozen=True, slots=True)
+class LetGo:
+    """Close the failed device, stopped or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """One sentence for the log."""
 
     sentence: str
 
 
-Action = Pet | SaveMarker | CloseIfPossible | Say
+Action = Pet | SaveMarker | CloseIfPossible | LetGo | Say
 
 
 def step(state: Keeping, event: Event) -> tuple[Keeping, tuple[Action, ...]]:
@@ -116,12 +137,12 @@ def step(state: Keeping, event: Event) -> tuple[Keeping, tuple[Action, ...]]:
         case Opened(now, device, asked, timeout):
             if state.mode is not Mode.CLOSED:
                 return state, ()
-            opened = replace(
-                state, mode=Mode.OPEN, device=device, asked_timeout_seconds=asked, timeout_seconds=timeout, next_pet_at=now
-            )  # fmt: skip
+            opened = Keeping(state.boot_id, Mode.OPEN, device, asked, timeout, next_pet_at=now, petted_at=now)
             return opened, (SaveMarker(marker_of(opened)), Say(f"watchdog {device} runs with {timeout:g} s; not armed yet"))
         case DeadlineGiven(now, incarnation, deadline):
             return _licence(state, now, incarnation, deadline)
+        case PetAnswered(now, error):
+            return _after_pet(state, now, error)
         case Released(now, incarnation):
             if state.mode is Mode.OPEN:
                 return state, (CloseIfPossible(),)
@@ -129,6 +150,21 @@ def step(state: Keeping, event: Event) -> tuple[Keeping, tuple[Action, ...]]:
                 return state, ()
             freed = replace(state, mode=Mode.OPEN)
             return freed, (SaveMarker(marker_of(freed)), CloseIfPossible(), Say(f"incarnation {incarnation} is released from its licence"))
+
+
+def _after_pet(state: Keeping, now: float, error: str) -> tuple[Keeping, tuple[Action, ...]]:
+    if not error:
+        return replace(state, petted_at=now, problem=""), ()
+    unpetted = now - state.petted_at
+    if unpetted <= state.timeout_seconds + WATCHDOG_GRANULARITY_SECONDS:
+        return state, (Say(f"watchdog {state.device} could not be petted: {error}; if it runs, it resets this host soon"),)
+    # It still runs, so the host still runs: nothing would reset it.
+    problem = f"{state.device} has taken no pet for {unpetted:.0f} s ({error}) and has not reset this host"
+    told = () if state.problem else (Say(f"the watchdog has failed: {problem}"),)
+    if state.mode is not Mode.OPEN:
+        return replace(state, problem=problem), told
+    closed = Keeping(state.boot_id, problem=problem)
+    return closed, (SaveMarker(marker_of(closed)), LetGo(), *told)
 
 
 def restore(marker: Marker | None, boot_id: str, now: float) -> tuple[Keeping, str | None]:

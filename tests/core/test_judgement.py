@@ -17,6 +17,7 @@ from quorate_core.heart import (
     KeeperSaid,
     PacketHeard,
     Pending,
+    ReleaseKeeper,
     Say,
     SendPacket,
     StartCycle,
@@ -269,6 +270,21 @@ def test_a_restarted_pulse_calls_nobody_silent_whom_the_pulse_before_heard_for_t
     assert publish.statement(reborn, POOL, POOL.members[0], 100.5).views.network == 0b001, "another incarnation was never heard"
     after, _ = heartbeat.step(heart, PacketHeard(101.0, said(1, 500)))
     assert publish.statement(after, POOL, POOL.members[0], 109.1).views.network == 0b001, "from its first packet on its packets count"
+
+
+def test_a_host_whose_watchdog_has_failed_says_first_that_nobody_may_rely_on_it_and_does_not_arm_again() -> None:
+    """Rule 27: nothing would reset it. Its VMs go on, and their host is never certified dead."""
+    failed = Keeper(Mode.LICENSED, 10, 1e9, "dog", "dog", 8.0, problem="dog has taken no pet for 10 s")
+    heart, _ = heartbeat.step(ARMED, KeeperSaid(101.0, failed))
+    assert (heart.phase, "unprotected" in heart.message) == (Phase.DISARMED, True)
+    released = [(now, any(isinstance(a, ReleaseKeeper) for a in actions)) for now, _, actions in cycles(heart, 102.0, 2, beating())]
+    assert released[0] == (102.0, True), "with the first cycle that has carried it"
+    *_, (_, heart, _) = cycles(heart, 102.0, 1, beating())
+    heart, _ = heartbeat.step(heart, KeeperSaid(103.0, replace(failed, mode=Mode.OPEN)))
+    for _, after, _ in cycles(replace(heart, deadline=None), 104.0, 3, beating()):
+        assert heart.deadline is None
+        assert after.phase in (Phase.REFUSED, Phase.DISARMED)
+    assert heartbeat.step(heart, Tick(104.0))[0].phase is Phase.REFUSED
 
 
 def test_fencing_is_final_also_for_the_pulse_that_comes_after() -> None:

@@ -4,7 +4,9 @@ import array
 import errno
 import fcntl
 import json
+import os
 import select
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ def leave_marker(folder: Path, device: str, deadline: float) -> None:
     (folder / wire.MARKER_FILE).write_text(json.dumps(fields))
 
 
+@pytest.mark.usefixtures("files_as_devices")
 def test_a_restarted_keeper_under_licence_never_stops_a_watchdog_that_fails_to_answer(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ioctl fails once while the device is opened again. 'V' and close is how a watchdog is disarmed."""
     device = here / "watchdog"
@@ -66,6 +69,12 @@ def test_a_restarted_keeper_under_licence_never_stops_a_watchdog_that_fails_to_a
     keeper = keepers.Keeper(here, "boot", Voice("test"))
     assert keeper._state.mode is Mode.EXPIRED
     assert b"V" not in device.read_bytes(), "the dog of an armed host was stopped: it is certified dead and runs on for ever"
+
+
+@pytest.fixture
+def files_as_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A regular file stands for the device."""
+    monkeypatch.setattr(stat, "S_ISCHR", lambda _: True)
 
 
 def ioctls_on(device: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -85,6 +94,7 @@ def ioctls_on(device: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+@pytest.mark.usefixtures("files_as_devices")
 def test_a_watchdog_that_runs_already_is_asked_for_its_timeout_and_not_set(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """WDIOC_SETTIMEOUT pings in the kernel: one more period that no licence has allowed."""
     asked = ioctls_on(here / "watchdog", monkeypatch)
@@ -94,17 +104,88 @@ def test_a_watchdog_that_runs_already_is_asked_for_its_timeout_and_not_set(here:
     assert watchdog._WDIOC_SETTIMEOUT not in asked
 
 
-def test_a_watchdog_that_was_just_started_and_does_not_answer_is_stopped_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = here / "watchdog"
-    device.touch()
+@pytest.mark.usefixtures("files_as_devices")
+@pytest.mark.parametrize(
+    ("refused", "says", "written"),
+    [
+        (watchdog._WDIOC_GETSUPPORT, "does not answer as a watchdog: Invalid argument", b""),
+        (watchdog._WDIOC_SETTIMEOUT, "refuses a timeout of 120 s: Invalid argument", b"V"),
+        (watchdog._WDIOC_GETTIMEOUT, "does not answer as a watchdog: Invalid argument", b"V"),
+    ],
+)
+def test_a_watchdog_that_was_just_started_and_does_not_answer_is_stopped_again_and_nothing_else_is_written_to(
+    here: Path, monkeypatch: pytest.MonkeyPatch, refused: int, says: str, written: bytes
+) -> None:
+    """What does not answer at all is no watchdog: a `V` would be written into somebody's data."""
+    asked, device = ioctls_on(here / "watchdog", monkeypatch), here / "watchdog"
+    answer = fcntl.ioctl
 
-    def broken(*_: object) -> int:
-        raise OSError(errno.EIO, "I/O error")
+    def refuse(fd: int, number: int, *rest: Any) -> Any:
+        if number == refused:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return answer(fd, number, *rest)
 
-    monkeypatch.setattr(fcntl, "ioctl", broken)
-    with pytest.raises(watchdog.NoWatchdog):
-        watchdog.open_watchdog(str(device), 8.0, False)
-    assert device.read_bytes() == b"V"
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    with pytest.raises(watchdog.NoWatchdog, match=says):
+        watchdog.open_watchdog(str(device), 120, False)
+    assert device.read_bytes() == written
+    assert (watchdog._WDIOC_GETSUPPORT in asked) == (written == b"V")
+
+
+def test_a_path_that_is_no_character_device_is_refused_and_not_touched(here: Path) -> None:
+    """The heartbeat disk, say: one byte of its header would be lost on every host."""
+    disk, pipe = here / "disk", here / "pipe"
+    disk.write_bytes(b"QUORDISK")
+    os.mkfifo(pipe)
+    for path in (disk, pipe, here):
+        with pytest.raises(watchdog.NoWatchdog, match="not a character device"):
+            watchdog.open_watchdog(str(path), 8.0, False)
+    assert disk.read_bytes() == b"QUORDISK"
+
+
+@pytest.mark.usefixtures("files_as_devices")
+@pytest.mark.parametrize(("nowayout", "stops"), [(False, True), (True, False), (None, False)])
+def test_a_watchdog_is_stopped_only_where_the_kernel_says_that_it_can_be(
+    here: Path, monkeypatch: pytest.MonkeyPatch, nowayout: bool | None, stops: bool
+) -> None:
+    """Where it does not say, a stopped watchdog might be one that nobody pets any more."""
+    ioctls_on(here / "watchdog", monkeypatch)
+    monkeypatch.setattr(watchdog, "_nowayout", lambda _: nowayout)
+    assert watchdog.open_watchdog(str(here / "watchdog"), 8.0, False).disarm() is stops
+    assert ((here / "watchdog").read_bytes() == b"V") is stops
+
+
+class FailedDog(Dog):
+    """A watchdog that takes no pet any more, and does not bite either."""
+
+    def pet(self) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_watchdog_that_takes_no_pets_and_does_not_bite_is_reported_and_then_let_go(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that nothing would reset must not go on as armed."""
+    at = [100.0]
+    monkeypatch.setattr(keepers.clock, "now", lambda: at[0])
+    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: FailedDog())
+    keeper = keepers.Keeper(here, "boot", Voice("test"))
+    keeper._obey({"kind": "open", "device": "dog", "timeoutSeconds": 8})
+    keeper._step(keeping.DeadlineGiven(at[0], "a", 1e9))
+    seen = []
+    for _ in range(12):
+        keeper._step(keeping.Tick(at[0]))
+        seen.append((at[0] - 100, keeper._state.mode, keeper._state.problem))
+        at[0] += 2
+    assert all((not problem) == (passed <= 9) for passed, _, problem in seen), "W + g, within which one that runs has bitten"
+    assert {mode for _, mode, _ in seen} == {Mode.LICENSED}, "pulse publishes first that nobody may rely on it"
+    keeper._step(keeping.Released(at[0], "a"))
+    keeper._step(keeping.Tick(at[0]))
+    assert (keeper._state.mode, keeper._dog) == (Mode.CLOSED, None)
+    assert "has not reset this host" in keeper._state.problem
+
+
+def test_a_keeper_whose_licence_has_ended_does_not_spin(here: Path) -> None:
+    leave_marker(here, "dog", now() - 1)
+    assert keepers.Keeper(here, "boot", Voice("test"))._sleep() > 0
 
 
 def test_the_time_that_a_host_was_suspended_counts_against_its_licence(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorate_core import keeping
-from quorate_core.keeping import CloseIfPossible, DeadlineGiven, Event, Keeping, Marker, Mode, Opened, Pet, Released, SaveMarker, Tick
+from quorate_core.keeping import (
+    CloseIfPossible,
+    DeadlineGiven,
+    Event,
+    Keeping,
+    LetGo,
+    Marker,
+    Mode,
+    Opened,
+    Pet,
+    PetAnswered,
+    Released,
+    SaveMarker,
+    Tick,
+)
 
 OPEN = keeping.step(Keeping("boot"), Opened(0, "dog", 8, 8))[0]
 LICENSED = keeping.step(OPEN, DeadlineGiven(0, "a", 20))[0]
@@ -35,6 +49,22 @@ def test_a_deadline_is_saved_before_it_is_adopted() -> None:
     state, actions = keeping.step(LICENSED, DeadlineGiven(5, "a", 25))
     assert state.deadline == 25
     assert actions[0] == SaveMarker(keeping.marker_of(state))
+
+
+def test_a_watchdog_that_takes_no_pets_has_failed_once_it_should_have_bitten_and_no_sooner() -> None:
+    """W + g: one that runs has reset the host by then."""
+    for at, failed in ((8.9, False), (9.0, False), (9.1, True)):
+        state, _ = keeping.step(LICENSED, PetAnswered(at, "EIO"))
+        assert (state.mode, bool(state.problem)) == (Mode.LICENSED, failed)
+    taken, _ = keeping.step(state, PetAnswered(9.2, ""))
+    assert (taken.problem, taken.petted_at) == ("", 9.2)
+
+
+def test_a_failed_watchdog_without_a_licence_is_let_go_and_can_be_opened_anew() -> None:
+    state, actions = keeping.step(OPEN, PetAnswered(9.1, "EIO"))
+    assert state.mode is Mode.CLOSED
+    assert actions[:2] == (SaveMarker(keeping.marker_of(state)), LetGo())
+    assert keeping.step(state, Opened(20, "dog", 8, 8))[0].problem == ""
 
 
 @pytest.mark.parametrize(

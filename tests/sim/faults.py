@@ -365,6 +365,7 @@ VOCABULARY: dict[str, Word] = {
     "lose_marker": Word({"host": "hosts"}, _flag("marker_fails")),
     "no_watchdog": Word({"host": "hosts"}, _flag("watchdog_problem")),
     "deaf_watchdog": Word({"host": "hosts"}, _flag("watchdog_is_deaf")),
+    "failed_watchdog": Word({"host": "hosts"}, _flag("watchdog_has_failed")),
     "vms_stop": Word({"host": "hosts", "seconds": "range?"}, _vms_stop),
     "configure": Word({"exclude": "hosts?", "include": "hosts?", "weight": "count?", "of": "hosts?", "enabled": "flag?"}, _configure),
     "outage": Word({"host": "hosts?"}, _outage),

@@ -48,6 +48,7 @@ class Host:
         self.watchdog_can_stop = chance.random() < 0.5
         self.watchdog_problem = False
         self.watchdog_is_deaf = False
+        self.watchdog_has_failed = False
         self.watchdog_least_seconds = 0.0
         self.marker: Marker | None = None
         self.marker_fails = False
@@ -74,7 +75,7 @@ class Host:
         self.start_keeper()
 
     def _bitten(self, life: int) -> None:
-        if life == self.life and not self.watchdog_is_deaf:
+        if life == self.life and not (self.watchdog_is_deaf or self.watchdog_has_failed):
             self.power_off("reset by its watchdog")
 
     def power_off(self, why: str) -> None:
@@ -149,7 +150,7 @@ class Host:
         if not self.alive or self.keeper.gone:
             return
         k = self.keeper.state
-        problem = "/dev/watchdog: no such file" if self.watchdog_problem else ""
+        problem = "/dev/watchdog: no such file" if self.watchdog_problem else k.problem
         described = hearts.Keeper(k.mode, int(k.incarnation or "0", 16), k.deadline, k.device, "dog", k.timeout_seconds, problem)
         self.engine.after(0.001, self.pulse.take, lambda now: hearts.KeeperSaid(now, described))
 

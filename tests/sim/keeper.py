@@ -85,7 +85,7 @@ class Keeper:
     def _reopen(self, *, then_die: bool) -> None:
         self._dog.start(self.state.asked_timeout_seconds)
         self._open = True
-        self.state = replace(self.state, timeout_seconds=self._dog.timeout_seconds)
+        self.state = replace(self.state, timeout_seconds=self._dog.timeout_seconds, petted_at=self._clock())
         if then_die:
             self._finish_hostile_turn()
         else:
@@ -124,7 +124,7 @@ class Keeper:
         host = self._host
         if self.gone or self.state.mode is not Mode.CLOSED:
             return
-        if not host.watchdog_problem:
+        if not host.watchdog_problem and not host.watchdog_has_failed:
             self._dog.start(max(timeout_seconds, host.watchdog_least_seconds))
             self._open = True
             self._step(keeping.Opened(self._clock(), "dog", timeout_seconds, self._dog.timeout_seconds))
@@ -160,6 +160,7 @@ class Keeper:
 
     def _step(self, event: keeping.Event) -> None:
         after, actions = keeping.step(self.state, event)
+        answer: str | None = None
         for action in actions:
             match action:
                 case keeping.SaveMarker(marker):
@@ -169,19 +170,26 @@ class Keeper:
                 case keeping.Pet():
                     if self._held:
                         self._pets_held += 1
+                    elif self._host.watchdog_has_failed:
+                        answer = "input/output error"
                     elif self._open:
                         self._dog.ping()
+                        answer = ""
                 case keeping.CloseIfPossible():
                     after = self._close(after)
+                case keeping.LetGo():
+                    self._open = False
                 case keeping.Say(sentence):
                     self._host.monitor.said(self._host, f"keeper: {sentence}", loud=False)
-        changed = after.mode is not self.state.mode
+        changed = (after.mode, after.problem) != (self.state.mode, self.state.problem)
         self.state = after
         if changed:
             self._host.keeper_speaks()
+        if answer is not None:
+            self._step(keeping.PetAnswered(self._clock(), answer))
 
     def _close(self, state: Keeping) -> Keeping:
-        if not self._host.watchdog_can_stop:
+        if not self._host.watchdog_can_stop or self._host.watchdog_has_failed:
             return state
         self._dog.stop()
         self._open = False

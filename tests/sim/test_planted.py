@@ -46,6 +46,13 @@ def test_who_takes_another_life_of_the_same_boot_for_a_reset_lets_a_vm_run_twice
     assert "double run" in {finding.rule for finding in play(released).findings}
 
 
+def test_a_keeper_that_hides_that_its_watchdog_has_failed_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = scenario.load(Path(__file__).parent / "scenarios" / "failed-watchdog.yaml").schedule
+    assert play(failed).findings == []
+    monkeypatch.setattr(keeping, "_after_pet", lambda state, *_: (state, ()))
+    assert "double run" in {finding.rule for finding in play(failed).findings}
+
+
 def _greedy(neighbours: Mapping[int, int], weights: Mapping[int, int]) -> int:
     """xhad's way: leave out the one with the worst set of those that it hears, again and again, until all that are left hear each other."""
     left = set(neighbours)

@@ -5,6 +5,7 @@ stopped safely: a keeper that goes is a host that is reset.
 """
 
 import argparse
+import os
 import select
 import socket
 import sys
@@ -61,14 +62,15 @@ class Keeper:
                 self._read()
 
     def _sleep(self) -> float:
-        until = self._state.next_pet_at - clock.now()
-        return min(_LONGEST_SLEEP_SECONDS, max(0.0, until)) if self._dog else _LONGEST_SLEEP_SECONDS
+        if self._state.mode not in (Mode.OPEN, Mode.LICENSED):
+            return _LONGEST_SLEEP_SECONDS  # nothing is petted any more
+        return min(_LONGEST_SLEEP_SECONDS, max(0.0, self._state.next_pet_at - clock.now()))
 
     def _reopen(self, device: str) -> None:
         wanted = self._state
         try:
             self._dog = open_watchdog(device, wanted.asked_timeout_seconds, True)
-            self._state = replace(wanted, timeout_seconds=self._dog.timeout_seconds)
+            self._state = replace(wanted, timeout_seconds=self._dog.timeout_seconds, petted_at=clock.now())
             self._voice.say(f"watchdog {device} is open again after a restart, {wanted.mode}")
         except NoWatchdog as error:
             self._problem = str(error)
@@ -77,6 +79,7 @@ class Keeper:
 
     def _step(self, event: keeping.Event) -> None:
         after, actions = keeping.step(self._state, event)
+        petted: str | None = None
         for action in actions:
             match action:
                 case keeping.SaveMarker(marker):
@@ -87,26 +90,39 @@ class Keeper:
                         self._voice.say(f"the marker cannot be saved ({error.strerror}); the deadline stays as it was", loud=True)
                         return
                 case keeping.Pet():
-                    self._pet()
+                    petted = self._pet()
                 case keeping.CloseIfPossible():
                     after = self._close(after)
+                case keeping.LetGo():
+                    self._let_go()
                 case keeping.Say(sentence):
                     self._voice.say(sentence)
-        changed = after.mode is not self._state.mode
+        changed = (after.mode, after.problem) != (self._state.mode, self._state.problem)
         self._state = after
         if changed:
             self._tell()
+        if petted is not None:
+            self._step(keeping.PetAnswered(clock.now(), petted))
 
-    def _pet(self) -> None:
+    def _pet(self) -> str:
+        """Pet the watchdog; why it did not take it, or ""."""
+        if self._dog is None:
+            return "it is not open"
         try:
-            if self._dog is not None:
-                self._dog.pet()
-                self._lateness.observe(clock.now() - self._state.next_pet_at)
+            self._dog.pet()
         except OSError as error:
-            self._voice.say(f"the watchdog could not be petted: {error.strerror}", loud=True)
+            return error.strerror or str(error)
+        self._lateness.observe(clock.now() - self._state.next_pet_at)
+        return ""
+
+    def _let_go(self) -> None:
+        if self._dog is not None:
+            with suppress(OSError):
+                os.close(self._dog.fileno())
+        self._dog = None
 
     def _close(self, state: Keeping) -> Keeping:
-        if self._dog is None or not self._dog.disarm():
+        if self._dog is None or not self._disarmed():
             return state
         self._dog = None
         closed = Keeping(state.boot_id)
@@ -117,6 +133,14 @@ class Keeper:
             self._voice.say(f"the marker cannot be saved ({error.strerror})", loud=True)
         self._voice.say(f"watchdog {state.device} is stopped: the host is disarmed")
         return closed
+
+    def _disarmed(self) -> bool:
+        """Whether the watchdog could be stopped. One that fails is left as it is."""
+        try:
+            return self._dog is not None and self._dog.disarm()
+        except OSError as error:
+            self._voice.say(f"the watchdog cannot be stopped: {error.strerror}", loud=True)
+            return False
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -174,8 +198,7 @@ class Keeper:
 
     def _without_marker(self, opened: keeping.Opened) -> None:
         """The watchdog runs, nobody relies on it, and its marker cannot be saved: it must not reset this host for that."""
-        assert self._dog is not None
-        if self._dog.disarm():
+        if self._disarmed():
             self._dog = None
             self._problem = f"{opened.device}: {messages.MARKER_FILE} cannot be saved, so the watchdog was stopped again"
             return
@@ -195,7 +218,7 @@ class Keeper:
             device=state.device,
             identity=self._dog.identity if self._dog else "",
             timeoutSeconds=state.timeout_seconds,
-            problem=self._problem,
+            problem=self._problem or state.problem,
             petLateness=self._lateness.to_json(),
         )
         with suppress(OSError):  # a pulse that does not listen is told when it connects again
@@ -205,7 +228,7 @@ class Keeper:
         self.stop_asked = False
         if self._dog is None:
             return True
-        if self._state.mode is Mode.OPEN and self._dog.disarm():
+        if self._state.mode is Mode.OPEN and self._disarmed():
             return True
         self._voice.say(f"SIGTERM ignored: the watchdog runs ({self._state.mode}) and is never disarmed by a signal", loud=True)
         return False

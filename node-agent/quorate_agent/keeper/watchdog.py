@@ -8,6 +8,8 @@ import errno
 import fcntl
 import os
 import socket
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -59,24 +61,32 @@ class LinuxWatchdog:
 
     def __init__(self, device: str, timeout_seconds: float, runs_already: bool) -> None:
         try:
-            self._fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+            # Whatever else stands at that path is never written to, and a pipe must not hold the keeper up.
+            if not stat.S_ISCHR(Path(device).stat().st_mode):
+                raise NoWatchdog(f"{device}: it is not a character device, so it is no watchdog; nothing was written to it")
+            self._fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise NoWatchdog(
                     f"{device} is held by another program (systemd's RuntimeWatchdogSec, watchdogd?); it is never shared"
                 ) from error
             raise NoWatchdog(f"{device}: {error.strerror}") from error
+        is_watchdog = False
         try:
             options, self.identity = self._support()
-            self._can_disarm = not _nowayout(device)
-            if self._can_disarm and not options & _WDIOF_MAGICCLOSE:
+            is_watchdog = True
+            nowayout = _nowayout(device)
+            # Where the kernel does not say, stopping it might be a reset: it is petted on instead.
+            self._can_disarm = nowayout is False
+            if nowayout is not True and not options & _WDIOF_MAGICCLOSE:
                 raise NoWatchdog(
                     f"{device} ({self.identity}) stops whenever it is closed (no magic close, nowayout is off); a crash would disarm it"
                 )
             self.timeout_seconds = self._timeout(0 if runs_already else options, timeout_seconds)
         except (OSError, NoWatchdog) as error:
-            if not runs_already:
-                os.write(self._fd, b"V")  # started a moment ago, nobody relies on it: it must not reset a host that never armed
+            with suppress(OSError):
+                if is_watchdog and not runs_already:
+                    os.write(self._fd, b"V")  # started a moment ago, nobody relies on it: it must not reset a host that never armed
             os.close(self._fd)
             if isinstance(error, NoWatchdog):
                 raise
@@ -107,7 +117,10 @@ class LinuxWatchdog:
     def _timeout(self, options: int, timeout_seconds: float) -> float:
         value = array.array("i", [max(1, round(timeout_seconds))])
         if options & _WDIOF_SETTIMEOUT:
-            fcntl.ioctl(self._fd, _WDIOC_SETTIMEOUT, value, True)
+            try:
+                fcntl.ioctl(self._fd, _WDIOC_SETTIMEOUT, value, True)
+            except OSError as error:
+                raise NoWatchdog(f"the watchdog {self.identity} refuses a timeout of {value[0]} s: {error.strerror}") from error
         # What the driver really set counts, whatever was asked for.
         fcntl.ioctl(self._fd, _WDIOC_GETTIMEOUT, value, True)
         if value[0] <= 0:
@@ -170,8 +183,8 @@ class DevelopmentWatchdog:
         return line.decode(errors="replace").strip()
 
 
-def _nowayout(device: str) -> bool:
-    """Whether the kernel says that this device can no longer be stopped; False where it does not say."""
+def _nowayout(device: str) -> bool | None:
+    """Whether the kernel says that this device can no longer be stopped; None where it does not say."""
     rdev = Path(device).stat().st_rdev
     number, major = os.minor(rdev), os.major(rdev)
     for sysfs in Path("/sys/class/watchdog").glob("watchdog*"):
@@ -182,4 +195,4 @@ def _nowayout(device: str) -> bool:
                 return (sysfs / "nowayout").read_text().strip() == "1"
         except OSError:
             continue
-    return False
+    return None
