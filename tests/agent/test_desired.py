@@ -182,3 +182,18 @@ def test_a_bad_config_file_is_refused_by_field(change: tuple[str, str], words: s
     with pytest.raises(wire.BadMessage) as error:
         wire.PulseConfig.from_json(text.replace(*change, 1))
     assert words in str(error.value)
+
+
+def test_an_armed_host_keeps_the_key_that_it_armed_with_and_says_so() -> None:
+    """A host that cannot reach the API for the new one would hear nobody any more, and be evicted."""
+    old, new = configured(pool()), configured(pool(), key=b"n" * 32, hosts=HOSTS[:2])
+    assert isinstance(old, wire.PulseConfig)
+    assert isinstance(new, wire.PulseConfig)
+    kept, waits = desired.binding(new, old, armed=True)
+    assert (kept.key, len(kept.members)) == (KEY, 2), "all else is taken over"
+    assert "disarmed and armed again" in waits
+    assert desired.binding(new, old, armed=False) == (new, "")
+    assert desired.binding(new, None, armed=True) == (new, "")
+    another = configured(pool(uid="5f0c1f3e-0000-4000-8000-000000000002"), key=b"n" * 32)
+    assert isinstance(another, wire.PulseConfig)
+    assert desired.binding(another, old, armed=True) == (another, "")

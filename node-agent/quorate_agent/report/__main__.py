@@ -38,7 +38,7 @@ class Report:
 
     def __init__(self, host: str, namespace: str, api: Api, ear: listening.Ear, voice: Voice) -> None:
         self._host, self._namespace, self._api, self._ear, self._voice = host, namespace, api, ear, voice
-        self._problem = ""
+        self._problem = self._waits = ""
         self._addresses: tuple[str, ...] = ()
         self._said: dict[str, str] = {}
 
@@ -74,6 +74,10 @@ class Report:
             return
         self._problem = ""
         self._say("configuration", "")
+        # As long as pulse does not say otherwise, it may be armed.
+        armed = not self._ear.connected or bool(self._ear.state.get("agent", {}).get("armed", True))
+        wanted, self._waits = desired.binding(wanted, _present(), armed=armed)
+        self._say("key", self._waits)
         if _put(wanted.to_json()):
             self._voice.say(f"pool {wanted.pool}: {len(wanted.members)} members, {'enabled' if wanted.enabled else wanted.disabled_reason}")
 
@@ -124,7 +128,7 @@ class Report:
             agent["message"] = "pulse does not answer"
         elif self._problem and not agent.get("armed"):
             agent["message"] = "; ".join(part for part in (self._problem, agent["message"]) if part)
-        agent["message"] = agent["message"][:2048]
+        agent["message"] = "; ".join(part for part in (agent["message"], self._waits) if part)[:2048]
         agent["reportedAt"] = datetime.now(UTC)
         for certificate in agent.get("certificates", []):
             certificate["issuedAt"] = certificate["issuedAt"] or datetime.now(UTC)
@@ -135,6 +139,14 @@ class Report:
         if self._said.get(subject, "") != sentence:
             self._said[subject] = sentence
             self._voice.say(sentence or f"{subject}: well again", loud=bool(sentence))
+
+
+def _present() -> wire.PulseConfig | None:
+    """The configuration that is in place, if it is one."""
+    try:
+        return wire.PulseConfig.from_json(Path(wire.CONFIG_FILE).read_bytes())
+    except (OSError, wire.BadMessage):
+        return None
 
 
 def _put(text: str) -> bool:

@@ -1,7 +1,7 @@
 """What pulse is to be told, from the API's objects: pure translation, with a sentence for whatever is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from quorate_agent import wire
@@ -75,6 +75,18 @@ def configuration(
     except wire.BadMessage as error:
         return Unready(f"HAPool {name}: {error}")
     return config
+
+
+def binding(wanted: wire.PulseConfig, present: wire.PulseConfig | None, *, armed: bool) -> tuple[wire.PulseConfig, str]:
+    """What to hand over now, and a sentence about what has to wait.
+
+    An armed host keeps the key that it armed with: one that cannot reach the API for the new one would hear nobody, and be evicted.
+    """
+    if not armed or present is None or present.pool_id != wanted.pool_id or present.key == wanted.key:
+        return wanted, ""
+    return replace(wanted, key=present.key), (
+        "the key of the heartbeat packets has changed in its Secret; it takes effect when the pool has been disarmed and armed again"
+    )
 
 
 def _addresses(host: HAHost, internal: str, own: Sequence[str] | None, paths: int) -> tuple[str, ...]:
