@@ -75,10 +75,17 @@ def _not_mutual(me: Me, config: pool.PoolConfig, member: pool.Member, peers: Map
         if not isinstance(said, Statement) or not said.sees(me.slot, me.incarnation):
             return f"{member.host} does not yet say on {channel} that it sees this host on both channels"
         if said.config_hash != config.hash:
-            return f"{member.host} has another pool configuration (members or timing)"
+            return f"{member.host} has another pool configuration ({_difference(peer, config)})"
         if said.phase not in (Phase.JOINING, Phase.ARMED):
             return f"{member.host} is {said.phase.name.capitalize()}"
     return ""
+
+
+def _difference(peer: Peer, config: pool.PoolConfig) -> str:
+    """What is known of how its configuration differs: its slot shows the timing, the rest only as a hash."""
+    if peer.slot is not None and (its := peer.slot.timing.licence_seconds) != config.timing.licence_seconds:
+        return f"its licence is {its:g} s, here it is {config.timing.licence_seconds:g} s"
+    return "members, number of disks, or watchdog timeout"
 
 
 def _is_certified(peer: Peer, dead: frozenset[int]) -> bool:
@@ -97,4 +104,4 @@ def _bits(members: list[pool.Member]) -> int:
 def _by_others(peer: Peer, me: Me) -> str:
     """Why this host cannot help to certify it, if it cannot."""
     may = peer.watch is not None and peer.watch.required >> me.slot & 1
-    return "" if may else ", and not by this host: it had certified this one, and may live without storage on its own word"
+    return "" if may else ", and not by this host, whose word it does without since it certified this one or excluded it"

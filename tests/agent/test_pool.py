@@ -70,7 +70,10 @@ def test_hosts_with_other_timing_do_not_arm_and_say_so(rig: Any, until: Any) -> 
     pool.configure(only=("h1",), licence_seconds=12, watchdog_seconds=5)
     for machine in pool.machines:
         machine.start()
-    until("it is named", lambda: "h1 has another pool configuration" in str(pool.machines[0].state().get("message")))
+    until(
+        "it is named",
+        lambda: "h1 has another pool configuration (its licence is 12 s, here it is 6 s)" in str(pool.machines[0].state().get("message")),
+    )
     assert not any(machine.state().get("armed") for machine in pool.machines)
 
 

@@ -48,7 +48,7 @@ def explained(folder: Path, heart: Heart, troubles: describe.Troubles = FINE) ->
         ("its slot is being written by incarnation 0000000000000009 of h1; two machines may share one slot", FINE),
         ("the heartbeat disk's first block is format version 9; this agent reads version 2; it is not overwritten", FINE),
         ("heartbeat disk /dev/sdb: it is too small: 65536 bytes; a heartbeat disk needs 266240", FINE),
-        ("h2 has another pool configuration (members or timing)", FINE),
+        ("h2 has another pool configuration (its licence is 12 s, here it is 20 s)", FINE),
         (
             "h2 is not seen on the network; packets from 10.0.0.2 (h2) are dropped: signature (another key?)",
             describe.Troubles(("",), ("packets from 10.0.0.2 (h2) are dropped: signature (another key?)",)),

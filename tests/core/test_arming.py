@@ -10,7 +10,7 @@ from quorate_core.membership import Peer
 from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Slot
 from quorate_core.statement import Known, Phase, Statement, Views
-from quorate_core.timing import FAST, STANDARD
+from quorate_core.timing import FAST, STANDARD, Timing
 
 CONFIG = PoolConfig(bytes(range(16)), (Member(0, "a"), Member(1, "b"), Member(2, "c")), STANDARD)
 NOW = 1000.0
@@ -26,6 +26,11 @@ def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more
     own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED, required=0b111)
     watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, b"", 0b111)
     return Peer(b"x", own, NOW - 1, said, NOW - 1, watch)
+
+
+def of_timing(one: Peer, timing: Timing) -> Peer:
+    assert one.slot is not None
+    return replace(one, slot=replace(one.slot, timing=timing.values))
 
 
 def consider(*peers: Peer, config: PoolConfig = CONFIG, dead: dict[int, frozenset[int]] | None = None) -> Ready:
@@ -52,14 +57,15 @@ def test_a_proposal_is_made_before_anybody_else_has_made_one() -> None:
         (peer(1, views=Views(0b110, 0b111, 0b111)), "does not yet say"),
         (peer(1, views=Views(0b111, 0b110, 0b111)), "does not yet say"),
         (peer(1, known=(Known(0, 9), Known(1, 11))), "does not yet say"),
-        (peer(1, config_hash=bytes(32)), "another pool configuration"),
+        (peer(1, config_hash=bytes(32)), "another pool configuration (members, number of disks, or watchdog timeout)"),
+        (of_timing(peer(1, config_hash=bytes(32)), FAST), "another pool configuration (its licence is 12 s, here it is 20 s)"),
         (peer(1, phase=Phase.REFUSED), "Refused"),
         (peer(1, phase=Phase.DISARMED), "Disarmed"),
         (replace(peer(1), watch=certificate.Watch(99, NOW, True, STANDARD.values, b"")), "silent"),
     ],
     ids=[
         "never seen to change", "silent on storage", "silent on the network", "never heard", "does not hear me", "does not read me",
-        "means my former life", "42 other timing", "43 refused", "disarmed", "38 reborn",
+        "means my former life", "other members", "42 other timing", "43 refused", "disarmed", "38 reborn",
     ],
 )  # fmt: skip
 def test_one_host_that_does_not_agree_keeps_the_pool_from_arming_and_is_named(other: Peer, why: str) -> None:
