@@ -68,6 +68,35 @@ def test_a_disk_of_another_pool_or_with_other_data_gets_no_backup(tmp_path: Path
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("at", [backup.offset_of(0) + 65536, backup.offset_of(1) + 4096, backup.END_BYTES - 1])
+def test_the_first_backup_is_not_written_over_anything_in_its_room(tmp_path: Path, at: int) -> None:
+    """What lies there need not begin where a copy begins."""
+    path = disk(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"x")
+    before = path.read_bytes()
+    with pytest.raises(Unusable, match=f"byte {at}: something else than Quorate wrote there; it is left alone"):
+        keep.put(str(path), POOL, TEXT, "node-0", NOW)
+    assert path.read_bytes() == before
+
+
+def test_a_first_backup_that_tears_is_known_as_ours_and_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = disk(tmp_path), Device.write
+
+    def tear(device: Device, offset: int, data: bytes) -> None:
+        if len(data) > slot.BLOCK_BYTES:
+            real(device, offset + slot.BLOCK_BYTES, data[slot.BLOCK_BYTES :])  # all but the block that comes first
+            raise Unusable("torn")
+        real(device, offset, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Device, "write", tear)
+        with pytest.raises(Unusable, match="torn"):
+            keep.put(str(path), POOL, document.compose(*manifests(wish=2)), "node-0", NOW)
+    assert keep.put(str(path), POOL, TEXT, "node-0", NOW) is not None
+
+
 def test_only_objects_of_quorate_are_ever_restored(tmp_path: Path) -> None:
     """Whoever can write the disk must not get anything else applied."""
     path = disk(tmp_path)

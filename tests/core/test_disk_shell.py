@@ -1,6 +1,8 @@
 """Pulse's disks: real files with O_DIRECT, several as one, and the disks that are refused, by name and number."""
 
+import errno
 import fcntl
+import mmap
 import os
 import select
 import shutil
@@ -13,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from quorate_agent import wire
+from quorate_agent import direct, wire
 from quorate_agent.pulse import alarms, disk, remembered
 from quorate_agent.pulse.storage import Storage
-from quorate_core import slot
+from quorate_core import backup, slot
 from quorate_core.heart import Heart, StartCycle
 from quorate_core.licence import Cycle
 from quorate_core.pool import Member, PoolConfig
@@ -105,6 +107,74 @@ def test_a_disk_without_this_pools_header_is_never_written(tmp_path: Path, conte
     done = run(storage, [foreign], 2, block(2), header=HEADER)
     assert foreign.read_bytes() == content
     assert done.written is None
+
+
+LAST = 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize("at", [slot.offset_of(5), 65536 + 64, 1 << 20, backup.END_BYTES - 1, LAST - 512])
+def test_a_disk_with_data_where_create_looks_is_not_empty(tmp_path: Path, at: int) -> None:
+    """The superblock of btrfs, the labels of LVM and of an array lie behind the slots of a small pool."""
+    (path,) = disks(tmp_path, b"")
+    with path.open("r+b") as file:
+        file.truncate(LAST)
+        file.seek(at)
+        file.write(b"_BHRfS_M")
+    storage = Storage()
+    assert run(storage, [path], 1).error == ""
+    # Said on, also in a cycle that would not begin the disk.
+    for number, header in ((2, HEADER), (3, None), (4, HEADER)):
+        assert run(storage, [path], number, header=header).error == (
+            f"heartbeat disk {path}: it holds something at byte {at}; it is not overwritten"
+        )
+    assert path.read_bytes()[: slot.BLOCK_BYTES] == bytes(slot.BLOCK_BYTES)
+    os.truncate(path, 0)
+    run(storage, [path], 5, header=HEADER)
+    assert run(storage, [path], 6).header == HEADER
+
+
+def short(monkeypatch: pytest.MonkeyPatch, *most: int) -> None:
+    """The next reads bring no more than so many bytes each."""
+    real, left = os.preadv, list(most)
+
+    def read(file: int, buffers: list[memoryview], offset: int) -> int:
+        assert offset % slot.BLOCK_BYTES == 0, "O_DIRECT reads at whole blocks"
+        return min(real(file, buffers, offset), left.pop(0) if left else LAST)
+
+    monkeypatch.setattr(os, "preadv", read)
+
+
+@pytest.mark.parametrize("most", [(8192 + 512,), (4096, 512, 4096), (0,), (100,)], ids=str)
+def test_a_short_read_is_read_on_and_hides_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: tuple[int, ...]) -> None:
+    """As NFS and FUSE may answer; what is missing may say that this host was evicted."""
+    said = Statement("b", 1, 8, 9, bytes(32), Phase.ARMED)
+    evictor = slot.encode(Slot(POOL, bytes(16), said, STANDARD.values, True, evictions=((0, 7),)))
+    (path,) = disks(tmp_path, (HEADER + block(1) + evictor).ljust(slot.DISK_BYTES, b"\0"))
+    short(monkeypatch, *most)
+    done = run(Storage(), [path], 1)
+    assert (done.error, done.blocks[1]) == ("", evictor)
+
+
+def test_a_read_that_stays_short_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = disks(tmp_path, HEADER.ljust(slot.DISK_BYTES, b"\0"))
+    short(monkeypatch, 8192, 512, 512)
+    assert run(Storage(), [path], 1).error == f"heartbeat disk {path}: only 8704 of 12288 bytes were read at byte 0"
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, 8192 + 100])
+def test_what_lies_behind_the_end_of_a_file_was_never_written(tmp_path: Path, size: int) -> None:
+    content = (HEADER + block(1) + b"x" * 4096)[:size]
+    (path,) = disks(tmp_path, content)
+    done = run(Storage(), [path], 1)
+    assert (done.error, done.header + done.blocks[0] + done.blocks[1]) == ("", content.ljust(3 * 4096, b"\0"))
+
+
+def test_a_device_that_gives_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    device(monkeypatch, 512, slot.DISK_BYTES)
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)
+    with mmap.mmap(-1, 4096) as buffer, pytest.raises(OSError, match="only 0 of 4096 bytes were read at byte 0") as error:
+        direct.read(0, buffer, 0, 4096)
+    assert error.value.errno == errno.EIO
 
 
 def test_a_path_that_changes_is_served_by_a_new_worker_and_the_old_one_ends(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from quorate_agent import clock
+from quorate_agent import clock, direct
 from quorate_core import slot
 from quorate_core.licence import Cycle
 from quorate_core.statement import Malformed
@@ -52,6 +52,7 @@ class Disk:
         self._bell.setblocking(False)
         self._button.setblocking(False)
         self._file: int | None = None
+        self._foreign = False
         self._buffer = mmap.mmap(-1, slot.DISK_BYTES)
         threading.stack_size(_STACK_BYTES)
         threading.Thread(target=self._work, name="disk", daemon=True).start()
@@ -90,8 +91,11 @@ class Disk:
         length = slot.offset_of(order.last_slot) + slot.BLOCK_BYTES
         try:
             file = self._open()
-            if order.header is not None and not any(self._read(file, 0, length)):
-                self._write(file, 0, order.header)
+            # Looked at again without a header too: with several disks one order in two has none, and the host is to say one thing.
+            if (order.header is not None or self._foreign) and not any(self._read(file, 0, length)):
+                self._refuse_foreign(file)
+                if order.header is not None:
+                    self._write(file, 0, order.header)
             if order.block is not None and self._is_ours(file, order.pool_id):
                 found = self._read(file, slot.offset_of(order.slot), slot.BLOCK_BYTES)
                 self._write(file, slot.offset_of(order.slot), order.block)
@@ -130,22 +134,18 @@ class Disk:
             file, self._file = self._file, None
             os.close(file)
 
+    def _refuse_foreign(self, file: int) -> None:
+        # Empty slots are no empty disk: a file system or an array may begin behind them.
+        why = direct.content(file, self._buffer)
+        self._foreign = bool(why)
+        if why:
+            raise OSError(errno.EEXIST, f"{why}; it is not overwritten")
+
     def _write(self, file: int, offset: int, block: bytes) -> None:
-        self._buffer[: len(block)] = block
-        done = os.pwritev(file, [memoryview(self._buffer)[: len(block)]], offset)
-        if done != len(block):
-            raise OSError(errno.EIO, f"only {done} of {len(block)} bytes were written")
+        direct.write(file, self._buffer, offset, block)
 
     def _read(self, file: int, offset: int, length: int) -> bytes:
-        done = 0
-        while done < length:
-            count = os.preadv(file, [memoryview(self._buffer)[done:length]], offset + done)
-            if count == 0:
-                break  # beyond the end nothing was ever written: zeros
-            done += count
-            if done % slot.BLOCK_BYTES:
-                break
-        return self._buffer[:done] + bytes(length - done)
+        return direct.read(file, self._buffer, offset, length)
 
 
 def refuse_unusable(file: int) -> None:

@@ -10,8 +10,6 @@ from quorate_agent.statefile.device import Device, Unusable
 from quorate_core import backup, slot
 from quorate_core.statement import Malformed, Phase
 
-_TAIL_BYTES = 1024 * 1024
-"""Arrays and partition tables keep their records at the end of a device."""
 _LOOK_EVERY_SECONDS = 1.0
 _SHORTEST_WATCH_SECONDS = 10.0
 
@@ -50,12 +48,7 @@ def _content(device: Device) -> str:
     except Malformed as why:
         if not slot.is_empty(header):
             return f"its first block is not empty: {why}"
-    size = device.size_bytes
-    for start, end in ((0, min(size, backup.END_BYTES)), (max(0, size - _TAIL_BYTES) // slot.BLOCK_BYTES * slot.BLOCK_BYTES, size)):
-        data = device.read(start, end - start)
-        if any(data):
-            return f"it holds something: byte {start + len(data) - len(data.lstrip(bytes(1)))} is not zero"
-    return ""
+    return device.content()
 
 
 def _refuse_live(device: Device, say: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
+from quorate_agent import direct
 from quorate_agent.pulse import disk
 from quorate_core import backup, slot
 from quorate_core.backup import Backup
@@ -74,26 +75,26 @@ class Device:
     def read(self, offset: int, length: int) -> bytes:
         """Those bytes; beyond the end nothing was ever written, so zeros. Raises Unusable."""
         found = bytearray()
+        there = length if self.grows else max(0, min(length, self.size_bytes - offset))
         try:
-            while len(found) < length:
-                part = memoryview(self._buffer)[: min(_CHUNK_BYTES, length - len(found))]
-                count = os.preadv(self._file, [part], offset + len(found))
-                found += part[:count]
-                if count < len(part):
-                    break
+            while len(found) < there:
+                found += direct.read(self._file, self._buffer, offset + len(found), min(_CHUNK_BYTES, there - len(found)))
         except OSError as error:
             raise Unusable(f"{self.path}: reading at byte {offset}: {_why(error)}") from error
-        return bytes(found) + bytes(length - len(found))
+        return bytes(found) + bytes(length - there)
+
+    def content(self) -> str:
+        """What keeps this disk from being taken for empty, for people; "" for nothing. Raises Unusable."""
+        try:
+            return direct.content(self._file, self._buffer)
+        except OSError as error:
+            raise Unusable(f"{self.path}: {_why(error)}") from error
 
     def write(self, offset: int, data: bytes) -> None:
         """Put those whole blocks there, on the disk itself before this returns. Raises Unusable."""
         try:
             for start in range(0, len(data), _CHUNK_BYTES):
-                part = data[start : start + _CHUNK_BYTES]
-                self._buffer[: len(part)] = part
-                done = os.pwritev(self._file, [memoryview(self._buffer)[: len(part)]], offset + start)
-                if done != len(part):
-                    raise OSError(errno.EIO, f"only {done} of {len(part)} bytes were written")
+                direct.write(self._file, self._buffer, offset + start, data[start : start + _CHUNK_BYTES])
             os.fdatasync(self._file)
         except OSError as error:
             raise Unusable(f"{self.path}: writing at byte {offset}: {_why(error)}") from error

@@ -94,6 +94,10 @@ def put(path: str, pool_id: bytes, text: str, host: str, now: datetime) -> Backu
             data = backup.encode(fresh)
         except ValueError as error:
             raise Unusable(f"{path}: {error}") from error
+        first = _refuse_foreign(device)
+        if place.copy in first:
+            # Alone, so that a copy which tears has its header, and is known as ours.
+            device.write(backup.offset_of(place.copy), data[: slot.BLOCK_BYTES])
         device.write(backup.offset_of(place.copy), data)
         if device.copy(place.copy) != fresh:
             raise Unusable(f"{path}: backup copy {place.copy} did not come back as it was written; copy {1 - place.copy} is as it was")
@@ -106,7 +110,21 @@ def _refuse_unfit(device: Device) -> None:
         raise Unusable(f"{device.path}: no room for the backup: {device.size_bytes} bytes; {backup.END_BYTES} are needed")
     for number in range(backup.COPIES):
         if backup.is_foreign(device.read(backup.offset_of(number), slot.BLOCK_BYTES)):
-            raise Unusable(f"{device.path}: byte {backup.offset_of(number)}: something else than Quorate wrote there; it is left alone")
+            raise _foreign(device, backup.offset_of(number))
+
+
+def _refuse_foreign(device: Device) -> set[int]:
+    """The copies that were never written. All of their room must be empty: what a file system left there need not begin where they do."""
+    first = {number for number in range(backup.COPIES) if slot.is_empty(device.read(backup.offset_of(number), slot.BLOCK_BYTES))}
+    for number in sorted(first):
+        data = device.read(backup.offset_of(number), backup.COPY_BYTES)
+        if any(data):
+            raise _foreign(device, backup.offset_of(number) + len(data) - len(data.lstrip(bytes(1))))
+    return first
+
+
+def _foreign(device: Device, at: int) -> Unusable:
+    return Unusable(f"{device.path}: byte {at}: something else than Quorate wrote there; it is left alone")
 
 
 def _text(found: Backup) -> str | None:
