@@ -20,7 +20,8 @@ class Voice:
 
     def say(self, sentence: str, *, loud: bool = False) -> None:
         """Write the sentence, if that is possible at once."""
-        line = f"{self._name}: {'WARNING: ' if loud else ''}{sentence}\n".encode()[:_ATOMIC_BYTES]
+        # A path or a name may hold what is no UTF-8; that must not end the process that names it.
+        line = f"{self._name}: {'WARNING: ' if loud else ''}{sentence}\n".encode(errors="backslashreplace")[:_ATOMIC_BYTES]
         try:
             ready = select.select([], [_STDERR], [], 0)[1]
             if ready:

@@ -100,6 +100,18 @@ def counted(host: Host) -> int | str:
         return str(why)
 
 
+def test_a_process_whose_name_is_no_utf_8_hinders_nothing(host: Host) -> None:
+    """The kernel cuts names off at 15 bytes, also within a character."""
+    host.vm(100)
+    for pid, text in ((400, b"400 (aufnahme-pr\xc3) S 1 1 0\n"), (401, b"401 (\xff\xfe) S 1 1 0\n")):
+        host.process(pid, "x", f"kubepods/burstable/{POD}/compute" if pid == 401 else "")
+        (host.proc / str(pid) / "stat").write_bytes(text)
+    assert counted(host) == "no VM is found any more; a second look will tell"
+    later(1.1)
+    assert counted(host) == 0
+    assert host.stopped_by(signal.SIGKILL) == {100, 101, 102, 103, 401}
+
+
 def test_the_vms_are_killed_the_kubelet_stands_still_and_a_second_look_says_that_none_is_left(host: Host) -> None:
     host.vm(100)
     host.process(300, "nginx", "kubepods/burstable/podfedcba98-7654-3210-fedc-ba9876543210/web")

@@ -53,3 +53,8 @@ def test_a_closed_log_is_no_reason_to_die(monkeypatch: pytest.MonkeyPatch) -> No
     say_within_seconds(loud, 5)
     assert loud.dropped == 1
     os.close(write)
+
+
+def test_a_name_that_is_no_utf_8_is_said_and_ends_no_process(capfd: pytest.CaptureFixture[str]) -> None:
+    Voice("test").say(os.fsdecode(b"/cgroup/\xff"))
+    assert capfd.readouterr().err == "test: /cgroup/\\udcff\n"

@@ -143,7 +143,7 @@ class KubeVirtStopper:
             found = []
             for pid in pids:
                 with suppress(FileNotFoundError, ProcessLookupError):
-                    if wanted(_parse((self._proc / str(pid) / "stat").read_text())[0]):
+                    if wanted(_parse(_text(self._proc / str(pid) / "stat"))[0]):
                         found.append(self._look(pid))
         except (OSError, ValueError) as error:
             raise Doubt(f"{self._proc}: {error}") from error
@@ -153,11 +153,11 @@ class KubeVirtStopper:
         """That process now; one that has ended is gone. Raises Doubt."""
         folder, states = self._proc / str(pid), ""
         try:
-            name, state = _parse((folder / "stat").read_text())
+            name, state = _parse(_text(folder / "stat"))
             with suppress(FileNotFoundError, ProcessLookupError):
                 for thread in (folder / "task").iterdir():
                     with suppress(FileNotFoundError, ProcessLookupError):
-                        states += _parse((thread / "stat").read_text())[1]
+                        states += _parse(_text(thread / "stat"))[1]
         except (FileNotFoundError, ProcessLookupError):
             return Process(pid, "", "X")
         except (OSError, ValueError) as error:
@@ -176,6 +176,11 @@ class KubeVirtStopper:
 def _unreadable(error: OSError) -> None:
     if error.errno != errno.ENOENT:
         raise Doubt(f"the cgroup tree cannot be read: {error}")
+
+
+def _text(stat: Path) -> str:
+    # Any process may give itself a name that is no UTF-8, and one that the kernel cuts off may end within a character.
+    return stat.read_bytes().decode(errors="backslashreplace")
 
 
 def _parse(stat: str) -> tuple[str, str]:
