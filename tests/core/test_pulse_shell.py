@@ -1,6 +1,8 @@
 """Pulse's shell: a restart under a licence, a second pulse, the count of VMs, packets that are dropped."""
 
+import errno
 import multiprocessing
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from quorate_agent import wire
 from quorate_agent.clock import now
 from quorate_agent.pulse import __main__ as pulses
-from quorate_agent.pulse import describe, stopper
+from quorate_agent.pulse import describe, links, stopper
 from quorate_agent.pulse.disk import Disk
 from quorate_agent.pulse.network import Received
 from quorate_agent.voice import Voice
@@ -141,3 +143,65 @@ def test_a_second_path_brings_copies_that_count_for_the_path_and_for_nothing_els
     assert set(pulse._network.sources()[1].heard_at) == {"b"}
     pulse._hear(Received(data, 0, "127.0.0.2"))
     assert pulse._troubles(now()).dropped == ()
+
+
+def message_of(pulse: pulses.Pulse) -> str:
+    """What the HAHost says of this host."""
+    said = describe.state(pulse._heart, now(), pulse._troubles(now()), {}, BOOT)["message"]
+    assert isinstance(said, str)
+    return said
+
+
+def test_a_configuration_that_could_not_be_read_once_is_taken_over_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(wire.CONFIG_FILE).write_text(config(tmp_path / "disk").to_json())
+    pulse = pulses.Pulse("a", BOOT, Voice("test"))
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        pulse._look_for_config()
+        pulse._look_for_config()
+    assert "the configuration is not taken over: [Errno 24] Too many open files" in message_of(pulse)
+    assert capfd.readouterr().err.count("not taken over") == 1
+    pulse._look_for_config()
+    assert pulse._config == config(tmp_path / "disk")
+    assert "not taken over" not in message_of(pulse)
+
+
+def test_a_configuration_that_is_refused_is_said_on_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    before = pulse._config
+    Path(wire.CONFIG_FILE).write_text(replace(config(tmp_path / "disk"), port=0).to_json())
+    pulse._look_for_config()
+    assert pulse._config == before
+    assert "the configuration is not taken over: config.json: port: 0 is not within 1..65535" in message_of(pulse)
+
+
+def test_a_keeper_of_another_version_is_said_on_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(wire.KEEPER_SOCKET)
+        listener.listen(1)
+        pulse._keeper.connect(now())
+        keeper, _ = listener.accept()
+        with keeper:
+            keeper.send(b'{"version": 3}')
+            pulse._take_in()
+            assert "message from the keeper: version 3; this agent speaks version 1; restart the agent" in message_of(pulse)
+
+
+def test_a_state_that_stays_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who hears nothing shall know that pulse hangs."""
+    monkeypatch.chdir(tmp_path)
+    audience = links.Audience()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ear:
+        ear.connect(wire.PULSE_SOCKET)
+        audience.welcome()
+        for _ in range(2):
+            audience.tell(b"all is well")
+            assert ear.recv(100, socket.MSG_DONTWAIT) == b"all is well"

@@ -48,6 +48,7 @@ class Pulse:
         self._keeper, self._audience = KeeperLink(), Audience()
         self._stopper = stopper.Worker(who_stops) if who_stops is not None else None
         self._doubt = ""
+        self._complaints: dict[str, str] = {}
         self._dropped, self._alarms, self._cycles = Dropped(), alarms.Alarms(), Histogram(CYCLE_BOUNDS_SECONDS)
         self._failed_cycles = 0
         self._issued_at: dict[tuple[int, int], str] = {}
@@ -89,9 +90,10 @@ class Pulse:
         try:
             said, lost = self._keeper.hear()
         except wire.BadMessage as error:
-            self._voice.say(str(error), loud=True)
+            self._complain("keeper", f"{error}; restart the agent")
             said, lost = [], False
         for keeper in said:
+            self._complain("keeper", "")
             self._step(hearts.KeeperSaid(clock.now(), keeper))
         if lost:
             self._voice.say("the keeper is gone", loud=True)
@@ -154,6 +156,12 @@ class Pulse:
         if counted.left is not None:
             self._step(hearts.VmsCounted(clock.now(), counted.left))
 
+    def _complain(self, subject: str, sentence: str) -> None:
+        """Say it once, and to report for as long as it lasts; "" once it is well."""
+        if sentence and sentence != self._complaints.get(subject):
+            self._voice.say(sentence, loud=True)
+        self._complaints[subject] = sentence
+
     def _choose_disks(self) -> None:
         # While a licence runs, its evidence stays on the disks it began on, also when this pulse is not the one that began it.
         if self._heart.deadline is None and self._config is not None:
@@ -188,13 +196,15 @@ class Pulse:
             stamp = (found.st_mtime_ns, found.st_ino)
             if stamp == self._config_seen:
                 return
-            self._config_seen = stamp
             config = wire.PulseConfig.from_json(Path(wire.CONFIG_FILE).read_bytes())
         except FileNotFoundError:
             return
         except (OSError, wire.BadMessage) as error:
-            self._voice.say(f"the configuration is not taken over: {error}", loud=True)
+            # The file is looked at again even if it stays: what was wrong may not be in it.
+            self._complain("configuration", f"the configuration is not taken over: {error}")
             return
+        self._config_seen = stamp
+        self._complain("configuration", "")
         if self._heart.deadline is not None and self._disks and config.disks != self._disks:
             self._voice.say(f"other heartbeat disks take effect when this host has been disarmed; now {', '.join(self._disks)}", loud=True)
         if len(config.disks) == 2:
@@ -215,14 +225,14 @@ class Pulse:
         self._audience.tell(wire.message("state", agent=said, drops=dict(self._dropped.counts), metrics=counted))
 
     def _troubles(self, now: float) -> describe.Troubles:
-        config, core = self._config, self._heart.config
+        config, core, complaints = self._config, self._heart.config, tuple(filter(None, self._complaints.values()))
         if config is None or core is None:
-            return describe.Troubles(("no address yet",))
+            return describe.Troubles(("no address yet",), complaints=complaints)
         silence = core.timing.network_timeout_seconds
         names = {address: m.host for m in config.members for address in m.addresses}
         paths = self._network.problems(config.members, self._heart.host, now, silence)
         return describe.Troubles(
-            tuple(paths) or ("no address yet",), tuple(self._dropped.causes(names, now, 2 * silence)), self._storage.problem
+            tuple(paths) or ("no address yet",), tuple(self._dropped.causes(names, now, 2 * silence)), self._storage.problem, complaints
         )
 
 

@@ -21,11 +21,13 @@ _EVIDENCE = {
 
 @dataclass(frozen=True, slots=True)
 class Troubles:
-    """What the shell knows and the machine does not: a sentence for each network path ("": it works), dropped packets, single disks."""
+    """What the shell knows and the machine does not: a sentence for each network path ("": it works), dropped packets, single disks;
+    `complaints`: what it could not read of the configuration or of the keeper."""
 
     paths: tuple[str, ...]
     dropped: tuple[str, ...] = ()
     disks: str = ""
+    complaints: tuple[str, ...] = ()
 
 
 def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple[int, int], str], boot_id: str) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         "boundSeconds": published.release_after_silence_seconds if published else None,
         "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
         "storageless": heart.storageless,
-        "message": "; ".join(filter(None, [heart.message, *_cares(heart), *(() if armed else troubles.dropped)])),
+        "message": "; ".join(filter(None, [heart.message, *troubles.complaints, *_cares(heart), *(() if armed else troubles.dropped)])),
         "configHash": config.hash.hex() if config else None,
         "storage": _channel(storage_ok, said.views.storage if said else 0, names, [*storage, troubles.disks]),
         # One path that works is a network; what is wrong with another is said all the same.

@@ -87,9 +87,7 @@ class Audience:
                 self._send(client, self._last)
 
     def tell(self, state: bytes) -> None:
-        """Send the state to all, if it has changed."""
-        if state == self._last:
-            return
+        """Send the state to all, also if it is as before: who hears nothing for some seconds takes pulse for hung."""
         self._last = state
         for client in list(self._clients):
             self._send(client, state)
@@ -103,7 +101,7 @@ class Audience:
             if state:
                 client.send(state)
         except BlockingIOError:
-            pass  # it does not keep up; the next change reaches it
+            pass  # it does not keep up; the next one reaches it
         except OSError:
             client.close()
             self._clients.remove(client)
