@@ -63,10 +63,11 @@ def said() -> dict[str, Any]:
     return wire.parse(wire.message("state", agent=agent, drops={"signature": 3}, metrics=counted), "test")
 
 
-def exposed(*, connected: bool = True) -> dict[str, float]:
+def exposed(ear: listening.Ear | None = None, *, connected: bool = True) -> dict[str, float]:
     """The metrics as a scrape sees them: name with labels, value."""
-    ear = listening.Ear("nowhere")
-    ear.connected, ear.state = connected, said()
+    if ear is None:
+        ear = listening.Ear("nowhere")
+        ear.connected, ear.state = connected, said()
     registry = CollectorRegistry()
     registry.register(PulseMetrics(ear))
     lines = generate_latest(registry).decode().splitlines()
@@ -244,3 +245,48 @@ def test_new_numbers_alone_are_no_reason_to_write_to_the_api(tmp_path: Path, mon
         return changed
 
     assert asyncio.run(asyncio.wait_for(run(), 20)) == [True, False, True]
+
+
+def test_a_configuration_that_is_no_text_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(wire.CONFIG_FILE).write_bytes(b"\xff\xfe\x00garbage")
+    assert reports._put("{}")
+    assert not reports._put("{}")
+    assert Path(wire.CONFIG_FILE).read_text() == "{}"
+
+
+def test_a_pulse_that_falls_silent_or_speaks_another_version_is_said_and_has_no_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process keeps its sockets."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(listening, "_SILENCE_SECONDS", 0.3)
+    api = ScriptedApi(pool_on_loopback(), HAHost.model_validate({"metadata": {"name": "h0"}, "spec": {"pool": "p"}}))
+
+    async def told(words: str) -> None:
+        while not any(words in agent["message"] for agent in api.told):
+            api.written.clear()
+            await api.written.wait()
+
+    async def run() -> None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        listener.bind(wire.PULSE_SOCKET)
+        listener.listen(1)
+        ear = listening.Ear(wire.PULSE_SOCKET)
+        task = asyncio.create_task(reports.Report("h0", "ns", cast("Any", api), ear, Voice("test")).run())
+        link, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), 10)
+        link.send(json.dumps(said()).encode())
+        await told("pulse does not answer since 20")
+        assert set(exposed(ear)) == {"quorate_agent_pulse_connected"}
+        while "does not answer" in api.told[-1]["message"]:
+            link.send(json.dumps(said()).encode())
+            await asyncio.sleep(0.05)
+        link.send(json.dumps({**said(), "version": 3}).encode())
+        await told("message from pulse: version 3; this agent speaks version 1; restart the agent")
+        assert set(exposed(ear)) == {"quorate_agent_pulse_connected"}
+        task.cancel()
+        await asyncio.wait([task])
+        link.close()
+        listener.close()
+
+    asyncio.run(asyncio.wait_for(run(), 60))

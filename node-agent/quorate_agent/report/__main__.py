@@ -125,7 +125,7 @@ class Report:
     def _agent(self) -> dict[str, Any]:
         agent = dict(self._ear.state.get("agent") or {"state": "Starting", "message": ""})
         if not self._ear.connected:
-            agent["message"] = "pulse does not answer"
+            agent["message"] = self._ear.problem
         elif self._problem and not agent.get("armed"):
             agent["message"] = "; ".join(part for part in (self._problem, agent["message"]) if part)
         agent["message"] = "; ".join(part for part in (agent["message"], self._waits) if part)[:2048]
@@ -153,7 +153,7 @@ def _put(text: str) -> bool:
     """Put the configuration in place, whole or not at all; False if it was there already."""
     place = Path(wire.CONFIG_FILE)
     with suppress(FileNotFoundError):
-        if place.read_text() == text:
+        if place.read_bytes() == text.encode():
             return False
     fresh = Path(wire.CONFIG_FILE + ".new")
     fresh.touch(mode=0o600)  # it holds the key
