@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from quorate_agent import wire
+from quorate_agent import clock, wire
 from tests.agent.machines import TIMING
 from tests.agent.namespaces import Host, Pool
 from tests.agent.staging import scenario
@@ -96,7 +96,7 @@ def test_a_keeper_that_stops_between_check_and_pet_pets_once_too_late_and_its_ho
     victim.signal("pulse", signal.SIGSTOP)
     looping.signal("pulse", signal.SIGKILL)
     deadline = float(json.loads((victim.folder / wire.MARKER_FILE).read_text())["deadline"])
-    offset = time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+    offset = clock.now() - time.monotonic()
 
     def crash_loop(until: float) -> None:
         while time.monotonic() < until and looping.on:
