@@ -1,6 +1,6 @@
 """Runs inside a guest with an emulated hardware watchdog: speaks to the real keeper as pulse would, and tells the console what it sees.
 
-Standard library only. One scenario per boot, named on the kernel's command line.
+Standard library and the agent's clock only. One scenario per boot, named on the kernel's command line.
 """
 
 import json
@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from quorate_agent.clock import now
+
 RUN = Path("/run/quorate")
 DEVICE = "/dev/watchdog"
 TIMEOUT_SECONDS = 10
@@ -25,10 +27,6 @@ WHEN_TOLD = "import sys; from quorate_agent.keeper.__main__ import main; print(f
 
 def tell(*words: object) -> None:
     print("RIG", *words, flush=True)
-
-
-def now() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Keeper:
