@@ -37,8 +37,8 @@ class Dog:
     def disarm(self) -> bool:
         return False
 
-    def fileno(self) -> int:
-        return -1
+    def let_go(self) -> None:
+        pass
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ stopped safely: a keeper that goes is a host that is reset.
 """
 
 import argparse
-import os
 import select
 import socket
 import sys
@@ -94,7 +93,9 @@ class Keeper:
                 case keeping.CloseIfPossible():
                     after = self._close(after)
                 case keeping.LetGo():
-                    self._let_go()
+                    if self._dog is not None:
+                        self._dog.let_go()
+                    self._dog = None
                 case keeping.Say(sentence):
                     self._voice.say(sentence)
         changed = (after.mode, after.problem) != (self._state.mode, self._state.problem)
@@ -114,12 +115,6 @@ class Keeper:
             return error.strerror or str(error)
         self._lateness.observe(clock.now() - self._state.next_pet_at)
         return ""
-
-    def _let_go(self) -> None:
-        if self._dog is not None:
-            with suppress(OSError):
-                os.close(self._dog.fileno())
-        self._dog = None
 
     def _close(self, state: Keeping) -> Keeping:
         if self._dog is None or not self._disarmed():

@@ -41,8 +41,8 @@ class Watchdog(Protocol):
     def disarm(self) -> bool:
         """Stop it for good and close it, if it can be stopped; else say False and leave it running."""
 
-    def fileno(self) -> int:
-        """Its descriptor."""
+    def let_go(self) -> None:
+        """Close it without a word: it has failed."""
 
 
 def open_watchdog(device: str, timeout_seconds: float, runs_already: bool) -> Watchdog:
@@ -104,9 +104,10 @@ class LinuxWatchdog:
         os.close(self._fd)
         return True
 
-    def fileno(self) -> int:
-        """Its descriptor."""
-        return self._fd
+    def let_go(self) -> None:
+        """Close it, running or not."""
+        with suppress(OSError):
+            os.close(self._fd)
 
     def _support(self) -> tuple[int, str]:
         info = array.array("B", bytes(40))
@@ -167,9 +168,9 @@ class DevelopmentWatchdog:
         """It cannot be disarmed, like a device with nowayout."""
         return False
 
-    def fileno(self) -> int:
-        """Its descriptor."""
-        return self._socket.fileno()
+    def let_go(self) -> None:
+        """Close the connection."""
+        self._socket.close()
 
     def _line(self) -> str:
         line = b""
