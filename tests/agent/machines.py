@@ -39,6 +39,8 @@ class Dog:
         self.bitten_at: float | None = None
         self._due: float | None = None
         self._timeout = 0.0
+        self._failed = False
+        self._client: socket.socket | None = None
         self._busy = threading.Lock()
         self._stop = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -56,6 +58,16 @@ class Dog:
         with self._busy:
             self._due = self.bitten_at = None
 
+    def fail(self) -> None:
+        """It takes no pets any more, and does not bite either."""
+        self._failed, self._due = True, None
+        if self._client is not None:
+            self._client.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """It can be opened again."""
+        self._failed = False
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -63,10 +75,14 @@ class Dog:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        if self._failed:
+            client.close()
+            return
         if not self._busy.acquire(blocking=False):
             client.sendall(b"busy\n")
             client.close()
             return
+        self._client = client
         with contextlib.suppress(OSError), client, client.makefile("rb") as lines:
             client.sendall(b"identity test watchdog\n")
             for line in lines:
@@ -78,7 +94,8 @@ class Dog:
                 now = time.monotonic()
                 self.petted_at.append(now)
                 self._due = now + self._timeout
-        if self._due is not None:
+        self._client = None
+        if self._due is not None and not self._failed:
             self._due = time.monotonic() + self._timeout  # the last close pings once more
         self._busy.release()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from quorate_agent import clock, wire
+from tests.agent.machines import TIMING
 
 
 def armed(machine: Any) -> Callable[[], bool]:
@@ -120,6 +121,19 @@ def test_a_watchdog_that_somebody_else_holds_is_never_shared(rig: Any, until: An
         machine.start()
         until("it refuses", lambda: machine.state().get("state") == "Refused")
         assert "held by another program" in machine.state()["message"]
+
+
+def test_a_host_whose_watchdog_has_failed_disarms_says_so_and_arms_again_when_it_can_be_opened(alone: Any, until: Any) -> None:
+    alone.dog.fail()
+    until("it is disarmed and refuses", lambda: alone.state().get("state") == "Refused")
+    assert not alone.state()["armed"]
+    assert alone.state()["message"].startswith("no usable watchdog: development")
+    assert "has not reset this host" in alone.log("keeper")
+    time.sleep(2 * TIMING.licence_seconds)
+    assert alone.dog.bitten_at is None, "no licence is left that could end"
+    alone.dog.mend()
+    until("it arms again", armed(alone))
+    assert alone.dog.bitten_at is None
 
 
 def test_a_disk_of_another_pool_is_refused_by_name_and_never_written(rig: Any, until: Any) -> None:
