@@ -183,9 +183,18 @@ def test_a_watchdog_that_takes_no_pets_and_does_not_bite_is_reported_and_then_le
     assert "has not reset this host" in keeper._state.problem
 
 
-def test_a_keeper_whose_licence_has_ended_does_not_spin(here: Path) -> None:
-    leave_marker(here, "dog", now() - 1)
-    assert keepers.Keeper(here, "boot", Voice("test"))._sleep() > 0
+def test_a_keeper_whose_licence_has_ended_does_not_spin(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its watchdog is still open, and the next pet long due."""
+    at = [100.0]
+    monkeypatch.setattr(keepers.clock, "now", lambda: at[0])
+    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: Dog())
+    keeper = keepers.Keeper(here, "boot", Voice("test"))
+    keeper._obey({"kind": "open", "device": "dog", "timeoutSeconds": 8})
+    keeper._step(keeping.DeadlineGiven(at[0], "a", 101.0))
+    at[0] = 110.0
+    keeper._step(keeping.Tick(at[0]))
+    assert keeper._state.mode is Mode.EXPIRED
+    assert keeper._sleep() > 0
 
 
 def test_the_time_that_a_host_was_suspended_counts_against_its_licence(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,13 @@ class Device:
         except OSError as error:
             raise Unusable(f"{self.path}: {_why(error)}") from error
 
+    def first_byte(self, start: int, end: int) -> int | None:
+        """Where the first byte lies that is not zero; `start` is a whole block. Raises Unusable."""
+        try:
+            return direct.first_byte(self._file, self._buffer, start, end)
+        except OSError as error:
+            raise Unusable(f"{self.path}: reading at byte {start}: {_why(error)}") from error
+
     def write(self, offset: int, data: bytes) -> None:
         """Put those whole blocks there, on the disk itself before this returns. Raises Unusable."""
         try:

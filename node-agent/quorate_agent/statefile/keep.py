@@ -117,9 +117,9 @@ def _refuse_foreign(device: Device) -> set[int]:
     """The copies that were never written. All of their room must be empty: what a file system left there need not begin where they do."""
     first = {number for number in range(backup.COPIES) if slot.is_empty(device.read(backup.offset_of(number), slot.BLOCK_BYTES))}
     for number in sorted(first):
-        data = device.read(backup.offset_of(number), backup.COPY_BYTES)
-        if any(data):
-            raise _foreign(device, backup.offset_of(number) + len(data) - len(data.lstrip(bytes(1))))
+        found = device.first_byte(backup.offset_of(number), backup.offset_of(number + 1))
+        if found is not None:
+            raise _foreign(device, found)
     return first
 
 
