@@ -85,7 +85,7 @@ def _difference(peer: Peer, config: pool.PoolConfig) -> str:
     """What is known of how its configuration differs: its slot shows the timing, the rest only as a hash."""
     if peer.slot is not None and (its := peer.slot.timing.licence_seconds) != config.timing.licence_seconds:
         return f"its licence is {its:g} s, here it is {config.timing.licence_seconds:g} s"
-    return "members, number of disks, or watchdog timeout"
+    return "members, heartbeat disks, or watchdog timeout"
 
 
 def _is_certified(peer: Peer, dead: frozenset[int]) -> bool:

@@ -3,11 +3,15 @@
 Nothing is restarted without a certificate, and every doubt ends in none. The proof is in the design's liveness page; its rules, here:
 
 * counted on the observer's own clock from the *completion* of the read that first showed the last change, with the *victim's* timing;
+* a change is whatever a disk had not shown before: on any disk, and a disk that is read for the first time has changed. What proves the
+  victim's life stands on a majority, every read that counts has met it on one disk at least, and an older block that landed over it there
+  is itself a change. So no order among the copies is needed, and none is trusted;
 * the last read was *issued* after R_s - q and still shows no change, so no renewal can have happened unseen;
 * a gap between two reads longer than 2 h_s + T_c starts the count again: what happened meanwhile is not known;
 * only an incarnation that was armed under a running watchdog: nothing resets any other;
 * not while packets of that incarnation still arrive;
 * only by one whose word the silent host would need to live without storage (`storageless.py`): this one has not given it;
+* only on the disks on which the silent host proves its life, by its own newest slot; a disk that has been emptied shows nobody's silence;
 * only on a cycle that is itself evidence for the observer: a host that cannot prove its own life does not declare another's death.
 
 When a new incarnation appears in the slot, the count for the old one goes on: the newcomer is not a sign of the old one's life. But if it
@@ -15,36 +19,63 @@ comes from the same boot of the host, nothing has reset that host, and no silenc
 its licence, while this observer could not read, and its VMs may run. A watch of it ends then, without a certificate.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
-from quorate_core.timing import TimingValues
+from quorate_core.timing import CLOCK_RATE_BOUND, TimingValues
 
-_OTHERS_KEPT = 4
-"""Copies of one slot on several disks, torn ones among them, that may be seen in turns."""
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Who wants to certify: its slot, and the digest of its heartbeat disks."""
+
+    slot: int
+    disks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one read, completed `at`, showed of one slot: its intact copies by disk, and the disks on which it was not what it had been.
+    `emptied`: on one of them it had been something and is nothing. `after_gap`: the own reads before it left a gap that is too long."""
+
+    at: float
+    copies: Mapping[int, Slot]
+    fresh: frozenset[int]
+    emptied: bool = False
+    after_gap: bool = False
+
+    def lives(self) -> dict[int, Slot]:
+        """The newest copy of each incarnation, but of those that another one of the same boot has followed. Within one boot numbers rise
+        from life to life; lives of different boots cannot be put in order by them."""
+        found: dict[int, Slot] = {}
+        for one in self.copies.values():
+            said = one.statement
+            if said.incarnation not in found or said.sequence > found[said.incarnation].statement.sequence:
+                found[said.incarnation] = one
+        return {
+            life: one
+            for life, one in found.items()
+            if not any(o.boot_id == one.boot_id and o.statement.sequence > one.statement.sequence for o in found.values())
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
     """One incarnation under observation. `since` is when the read completed that first showed its last change, `stopped_at` when one
-    completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage.
-    `boot_id`: the boot of its host.
-
-    `block` is the newest that was seen of it, of the highest `sequence`. A block with a lower one is an old write that landed late, or an
-    older copy on another disk: it says nothing, and only its first sight (`others`) is a change.
-    """
+    completed that first showed it fenced and without any VM. `required`: whose word it needs to live without storage. `disks`: the digest
+    of those on which it proves its life. `boot_id`: the boot of its host. `sequence`: the highest that was seen of it."""
 
     incarnation: int
     since: float
     armed: bool
     timing: TimingValues
-    block: bytes
     required: int = 0
+    disks: int = 0
     sequence: int = 0
     stopped_at: float | None = None
-    others: tuple[bytes, ...] = ()
     boot_id: bytes = b""
 
     @property
@@ -53,59 +84,82 @@ class Watch:
         return self.timing.release_after_silence_seconds
 
 
-def observe(watch: Watch | None, seen: Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool) -> Watch | None:
-    """The watch after one more read. `seen` is None where the block holds no valid slot of that member."""
-    at = cycle.completed_at
-    newcomer = seen is not None and (watch is None or seen.statement.incarnation != watch.incarnation)
-    if seen is not None and newcomer and watch is not None and seen.boot_id == watch.boot_id:
-        if seen.statement.sequence <= watch.sequence:
-            return replace(watch, since=at)  # which of the two is the newer cannot be told, so nothing is counted while it stands there
+def observe(watch: Watch | None, sight: Sight, candidates: Collection[int]) -> Watch | None:
+    """The watch after one more read of its slot. It may begin for one of these incarnations, an armed one if there is one."""
+    if sight.emptied:
         watch = None
-    if seen is not None and newcomer and (watch is None or not watch.armed):
-        return _with_newest(Watch(seen.statement.incarnation, at, False, seen.timing, block), seen, block, at)
+    copies = sight.copies.values()
+    if watch is not None:
+        mine = [one for one in copies if one.statement.incarnation == watch.incarnation]
+        highest = max([watch.sequence, *(one.statement.sequence for one in mine)])
+        kin = [one for one in copies if one.statement.incarnation != watch.incarnation and one.boot_id == watch.boot_id]
+        if any(one.statement.sequence > highest for one in kin):
+            watch = None
+        elif kin and not mine:
+            # Which of the two is the newer cannot be told, so nothing is counted while it stands there.
+            return replace(watch, since=sight.at)
+    if watch is None or not watch.armed:
+        lives = [one for life, one in sight.lives().items() if life in candidates]
+        chosen = max(lives, key=lambda one: (_is_armed(one), one.statement.sequence), default=None)
+        if chosen is not None and (watch is None or chosen.statement.incarnation != watch.incarnation):
+            return _with_newest(Watch(chosen.statement.incarnation, sight.at, False, chosen.timing), chosen, sight.at)
     if watch is None:
         return None
-    if newcomer:
-        return replace(watch, since=at) if after_gap else watch
-    fresh = block != watch.block and block not in watch.others
-    watch = replace(watch, since=at) if fresh or after_gap else watch
-    if seen is not None and seen.statement.sequence >= watch.sequence:
-        return _with_newest(watch, seen, block, at)
-    # Unreadable, or older than what was seen: somebody writes, or has written, while such blocks keep coming that were not there before.
-    return replace(watch, others=(*watch.others, block)[-_OTHERS_KEPT:]) if fresh else watch
+    # What cannot be read may be its own; a newcomer of another boot is no sign of it.
+    if sight.after_gap or any(_may_be_of(watch, sight.copies.get(disk)) for disk in sight.fresh):
+        watch = replace(watch, since=sight.at)
+    newest = max((one for one in copies if one.statement.incarnation == watch.incarnation), key=_sequence, default=None)
+    return watch if newest is None or _sequence(newest) < watch.sequence else _with_newest(watch, newest, sight.at)
 
 
-def _with_newest(watch: Watch, seen: Slot, block: bytes, at: float) -> Watch:
-    others = () if seen.statement.sequence > watch.sequence else watch.others
+def _may_be_of(watch: Watch, copy: Slot | None) -> bool:
+    return copy is None or copy.statement.incarnation == watch.incarnation
+
+
+def _sequence(seen: Slot) -> int:
+    return seen.statement.sequence
+
+
+def _with_newest(watch: Watch, seen: Slot, at: float) -> Watch:
     return replace(
         watch,
         armed=_is_armed(seen),
         timing=seen.timing,
-        block=block,
         required=seen.required,
+        disks=seen.disks,
         boot_id=seen.boot_id,
         sequence=seen.statement.sequence,
         stopped_at=_stopped_at(watch.stopped_at, seen, at),
-        others=others,
     )
+
+
+def objection(required: int, disks: int, judge: Judge) -> str:
+    """Why that judge may say nothing about a host that needs their word and proves its life on those disks; "" if it may."""
+    if not required >> judge.slot & 1:
+        return "it did not count this host among those whose word it needs, and may live without it"
+    if disks != judge.disks:
+        return "it proves its life on other heartbeat disks than this host reads"
+    return ""
 
 
 def confirmed(watch: Watch, slot_index: int, cycle: Cycle) -> Issued | None:
     """The certificate of a host that says itself that it is fenced and without any VM: dead as soon as its last writes have landed."""
-    drain = watch.timing.drain_seconds
-    if not watch.armed or watch.stopped_at is None or cycle.read_issued_at - watch.stopped_at < drain:
+    if not watch.armed or watch.stopped_at is None:
         return None
-    return Issued(slot_index, watch.incarnation, round(cycle.read_issued_at - watch.stopped_at, 3), drain, Evidence.CONFIRMED)
+    drain, waited = watch.timing.drain_seconds, cycle.read_issued_at - watch.stopped_at
+    if waited < drain * (1 + CLOCK_RATE_BOUND):
+        return None
+    return Issued(slot_index, watch.incarnation, round(waited, 3), drain, Evidence.CONFIRMED)
 
 
 def verdict(
-    watch: Watch, slot_index: int, cycle: Cycle, heard_at: float | None, network_timeout_seconds: float, my_slot: int
+    watch: Watch, slot_index: int, cycle: Cycle, heard_at: float | None, network_timeout_seconds: float, judge: Judge
 ) -> Issued | str:
     """The certificate, or why there is none yet. `heard_at` is when the last packet of that incarnation came."""
     if not watch.armed:
         return "it was not armed: no watchdog is bound to reset it, so nothing proves that its VMs have stopped"
-    if not watch.required >> my_slot & 1:
-        return "it did not count this host among those whose word it needs, and may live without it"
+    if why := objection(watch.required, watch.disks, judge):
+        return why
     silent = cycle.read_issued_at - watch.since
     bound = watch.bound_seconds
     # Demanding that the last read was issued after R_s is stricter than R_s - q and costs one cycle at most.

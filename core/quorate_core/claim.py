@@ -5,6 +5,7 @@ that other one is certified dead, or has not written for as long as it could sti
 So a fast reboot never hides the old incarnation from those who have to certify it, and two machines never share a slot.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quorate_core import slot
@@ -14,24 +15,28 @@ from quorate_core.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What the own slot showed, since when (own monotonic seconds) it shows it, and whether it has changed while we watched."""
+    """What the own slot showed on each disk, since when (own monotonic seconds) it shows it, and whether it has changed before our eyes."""
 
-    block: bytes
+    blocks: Mapping[int, bytes]
     since: float
     changed: bool = False
 
 
-def look(claim: Claim | None, block: bytes, at: float) -> Claim:
-    """The claim after one more read of the own slot, completed at that time."""
+def look(claim: Claim | None, blocks: Mapping[int, bytes], at: float) -> Claim:
+    """The claim after one more read of the own slot, completed at that time. A disk that is seen for the first time is no change."""
     if claim is None:
-        return Claim(block, at)
-    return claim if claim.block == block else Claim(block, at, changed=True)
+        return Claim(dict(blocks), at)
+    both = {**claim.blocks, **blocks}
+    if both == claim.blocks:
+        return claim
+    changed = claim.changed or any(disk in claim.blocks and claim.blocks[disk] != block for disk, block in blocks.items())
+    return Claim(both, at, changed)
 
 
-def objection(claim: Claim, at: float, host: str, boot_id: bytes, pool_id: bytes, dead: frozenset[int], timing: Timing) -> str:
-    """Why the slot must not be written yet; "" if it may be."""
-    wait, whose = _wait(claim.block, host, boot_id, pool_id, dead, timing)
-    silent = at - claim.since
+def objection(claim: Claim, read_issued_at: float, host: str, boot_id: bytes, pool_id: bytes, dead: frozenset[int], timing: Timing) -> str:
+    """Why the slot must not be written yet, by a read asked for at that time; "" if it may be."""
+    wait, whose = max(_wait(block, host, boot_id, pool_id, dead, timing) for block in claim.blocks.values())
+    silent = read_issued_at - claim.since
     if silent >= wait:
         return ""
     if claim.changed:

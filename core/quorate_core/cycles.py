@@ -3,7 +3,10 @@
 What is said about others follows in `judgement`.
 """
 
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from quorate_core import claim, judgement, membership, pool, publish, slot
@@ -11,10 +14,15 @@ from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, GiveDeadline, Heart, Pending, ReleaseKeeper, Say
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
 from quorate_core.statement import Malformed, Phase
-from quorate_core.timing import DRAIN_SECONDS
+from quorate_core.timing import SETTLE_SECONDS
 
 _NEXT_LIFE_GAP = 1_000_000
-"""Packets carry higher numbers than the last slot that was written; the next life, or the next pulse, starts above all of them."""
+_MOST_NUMBERS_A_SECOND = 100
+"""Packets, and slots that reached no majority of the disks, carry higher numbers than the last slot that is read. The next life, or the
+next pulse, starts above all of them; of the same boot also if the one before has left nothing to be read."""
+
+Copies = Mapping[int, Mapping[int, slot.Slot]]
+"""The intact slots of one read, by slot and disk."""
 
 
 def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, ...]]:
@@ -28,24 +36,25 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if heart.phase is Phase.FENCING:
         return _stopped_said(heart, member, cycle, pending), ()
     heart = judgement.doubt_records(heart, cycle)
-    if cycle.error and cycle.written is not None:
+    if cycle.failed_at is not None:
         # It may still land, and unsay what stands in the slot by then.
-        heart = replace(heart, settled_at=max(heart.settled_at, now + DRAIN_SECONDS))
+        heart = replace(heart, settled_at=max(heart.settled_at, cycle.failed_at + SETTLE_SECONDS))
     if cycle.error:
         problem = heart.disk_problem and cycle.error
         return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=False), ()
     heart = _look_at_disk(heart, config, member, cycle)
     if heart.disk_problem:
         return replace(heart, no_evidence=heart.disk_problem), ()
-    slots = membership.valid_slots(cycle, config)
+    copies = membership.intact(cycle, config)
+    mine = copies.get(member.slot, {}).values()
     # Once this host has said that it has no storage, nothing that it knew of the others' silence counts any more.
-    heart, actions = _read_peers(heart, config, member, cycle, slots, afresh=heart.blind_since is not None)
+    heart, actions = _read_peers(heart, config, member, cycle, copies, afresh=heart.blind_since is not None)
     if heart.resuming:
-        return _resume(heart, now, config, slots.get(member.slot)), tuple(actions)
+        return _resume(heart, now, config, mine), tuple(actions)
     if not heart.claimed:
-        return _claim(heart, config, member, cycle, slots.get(member.slot)), tuple(actions)
+        return _claim(heart, now, config, member, cycle, mine), tuple(actions)
     limit = config.timing.cycle_limit_seconds
-    proof = judge(cycle, slots, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
+    proof = judge(cycle, copies, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
     match proof:
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
@@ -99,77 +108,109 @@ def _look_at_disk(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
 
 
 def _read_peers(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, slots: dict[int, slot.Slot], *, afresh: bool
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, copies: Copies, *, afresh: bool
 ) -> tuple[Heart, list[Action]]:
     actions: list[Action] = []
-    for other in slots.values():
+    everything = [one for by_disk in copies.values() for one in by_disk.values()]
+    for other in everything:
         heart = replace(heart, dead=_joined(heart.dead, other))
     mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    heart = replace(heart, evicted=mine.union(*(other.evictions for other in slots.values())))
+    heart = replace(heart, evicted=mine.union(*(other.evictions for other in everything)))
     last = heart.last_read_at
     after_gap = afresh or (last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds)
     peers = dict(heart.peers)
     for one in config.members:
         if one.slot == member.slot:
             continue
-        was, block, seen = peers.get(one.slot, membership.Peer()), cycle.blocks.get(one.slot, b""), slots.get(one.slot)
+        was, blocks, seen = peers.get(one.slot, membership.Peer()), cycle.copies(one.slot), copies.get(one.slot, {})
         lives = heart.dead.get(one.slot, frozenset())
-        late = seen is not None and seen.statement.incarnation in lives and was.block not in (b"", block)
-        if seen is not None and late:
-            heart, said = shout(heart, one.slot, seen.statement.incarnation, one.host, "a slot write")
-            actions.extend(said)
-        peers[one.slot] = membership.after_read(was, seen, block, cycle, after_gap=after_gap, dead=lives)
+        for disk, copy in seen.items():
+            if copy.statement.incarnation in lives and was.blocks.get(disk, blocks[disk]) != blocks[disk]:
+                heart, said = shout(heart, one.slot, copy.statement.incarnation, one.host, "a slot write")
+                actions.extend(said)
+        peers[one.slot] = membership.after_read(was, blocks, seen, cycle.completed_at, after_gap=after_gap, dead=lives)
     return replace(heart, peers=peers, last_read_at=cycle.completed_at), actions
 
 
-def _claim(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, mine: slot.Slot | None) -> Heart:
-    block = cycle.blocks.get(member.slot, bytes(slot.BLOCK_BYTES))
-    claimed = claim.look(heart.claim, block, cycle.completed_at)
+def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, mine: Collection[slot.Slot]) -> Heart:
+    blocks = cycle.copies(member.slot) or {0: bytes(slot.BLOCK_BYTES)}
+    claimed = claim.look(heart.claim, blocks, cycle.completed_at)
     dead = heart.dead.get(member.slot, frozenset())
-    why = claim.objection(claimed, cycle.completed_at, heart.host, heart.boot_id, config.pool_id, dead, config.timing)
+    why = claim.objection(claimed, cycle.read_issued_at, heart.host, heart.boot_id, config.pool_id, dead, config.timing)
     heart = replace(heart, claim=claimed)
     if why:
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
-    # What the former life of this host had said about others stays true; it is carried over until they are back.
-    carried = mine.certificates if mine is not None else ()
-    if mine is not None and claim.was_armed(mine) and mine.statement.incarnation not in dead:
+    # What the former lives of this host had said about others stays true; it is carried over until they are back.
+    carried = _certified(mine)
+    former = membership.newest(one for one in mine if claim.was_armed(one))
+    if former is not None and former.statement.incarnation not in dead:
         # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
         # is restarted on it (`hostphase`).
-        waited = cycle.completed_at - claimed.since
-        own = slot.Issued(member.slot, mine.statement.incarnation, round(waited, 3), mine.timing.release_after_silence_seconds)
+        waited = cycle.read_issued_at - claimed.since
+        own = slot.Issued(member.slot, former.statement.incarnation, round(waited, 3), former.timing.release_after_silence_seconds)
         carried = (*(c for c in carried if c.slot != member.slot), own)
-    mine_now = replace(heart, claimed=True, claimed_over=block, claim=None, issued=carried, evictions=_carried(mine), next_cycle_at=0.0)
-    # Numbers go on rising over the lives of a slot, so that of two copies on two disks the newer one is known.
-    return replace(mine_now, sequence=heart.sequence if mine is None else max(heart.sequence, mine.statement.sequence + _NEXT_LIFE_GAP))
+    return replace(
+        heart,
+        claimed=True,
+        claimed_over=tuple(blocks.values()),
+        claim=None,
+        issued=carried,
+        evictions=_carried(mine),
+        next_cycle_at=0.0,
+        # A write of an earlier start of this agent may still be on its way.
+        settled_at=max(heart.settled_at, now + SETTLE_SECONDS),
+        sequence=max(heart.sequence, _first_number(blocks.values(), now)),
+    )
 
 
-def _carried(mine: slot.Slot | None) -> tuple[Eviction, ...]:
-    """The records of the life before, or of the pulse before; reckoned with one's own timing until the evicted host's is read."""
-    return tuple(Eviction(index, incarnation, mine.timing) for index, incarnation in mine.evictions) if mine is not None else ()
+def _first_number(blocks: Iterable[bytes], now: float) -> int:
+    """Above all that stands in the own slot, whoever wrote it, and above all that was numbered before in this boot."""
+    highest = 0
+    for block in blocks:
+        with suppress(Malformed):
+            highest = max(highest, slot.decode(block).statement.sequence)
+    return highest + _NEXT_LIFE_GAP + int(now * _MOST_NUMBERS_A_SECOND)
 
 
-def _resume(heart: Heart, now: float, config: pool.PoolConfig, mine: slot.Slot | None) -> Heart:
-    if mine is None or mine.statement.incarnation != heart.incarnation:
+def _carried(mine: Collection[slot.Slot]) -> tuple[Eviction, ...]:
+    """The records of the lives before, or of the pulse before; reckoned with one's own timing until the evicted host's is read."""
+    timing = {pair: one.timing for one in sorted(mine, key=lambda one: one.statement.sequence) for pair in one.evictions}
+    return tuple(Eviction(index, incarnation, values) for (index, incarnation), values in sorted(timing.items(), key=lambda one: one[0]))
+
+
+def _certified(mine: Collection[slot.Slot]) -> tuple[slot.Issued, ...]:
+    """What they had certified, of each host the newest."""
+    found = {c.slot: c for one in sorted(mine, key=lambda one: one.statement.sequence) for c in one.certificates}
+    return tuple(found.values())
+
+
+def _resume(heart: Heart, now: float, config: pool.PoolConfig, copies: Collection[slot.Slot]) -> Heart:
+    own = [one for one in copies if one.statement.incarnation == heart.incarnation]
+    mine = membership.newest(own)
+    if mine is None:
         return replace(heart, no_evidence="this host's own slot does not show the incarnation that its licence belongs to")
     # The published licence binds, whatever the configuration says by now.
     bound = replace(config, timing=replace(config.timing, licence_seconds=mine.timing.licence_seconds))
     # Fencing is final, also for the pulse that comes after; else it goes on as armed, or as leaving.
     phase = mine.statement.phase if mine.statement.phase in (Phase.DISARMED, Phase.FENCING) else Phase.ARMED
+    records = _carried(own)
     return replace(
         heart,
         config=bound,
         peers=membership.presume(heart.peers, mine.statement, now + bound.timing.network_timeout_seconds),
         resuming=False,
         claimed=True,
-        sequence=mine.statement.sequence + _NEXT_LIFE_GAP,
-        issued=mine.certificates,
-        evictions=_carried(mine),
-        evicted=heart.evicted | set(mine.evictions),
-        required=mine.required | config.required,
+        sequence=mine.statement.sequence + _NEXT_LIFE_GAP + int(now * _MOST_NUMBERS_A_SECOND),
+        issued=_certified(own),
+        evictions=records,
+        evicted=heart.evicted.union((record.slot, record.incarnation) for record in records),
+        required=functools.reduce(operator.or_, (one.required for one in own), config.required),
         # A write of the pulse before may still be on its way.
-        settled_at=now + DRAIN_SECONDS,
+        settled_at=now + SETTLE_SECONDS,
         # It may have said that it had no storage, and nobody remembers.
         blind_since=now,
+        # The licence is at least as old as its evidence, so this host says no later than the others that it has no storage.
+        evidence_at=None if heart.deadline is None else heart.deadline - bound.timing.licence_seconds,
         phase=phase,
         condemned=phase is Phase.FENCING,
         message="the pulse before this one was fencing" if phase is Phase.FENCING else "",

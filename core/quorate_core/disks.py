@@ -1,12 +1,14 @@
 """Several heartbeat disks as one: which of them carry a storage cycle, and when it counts. Pure.
 
 A cycle counts once a majority of the disks has carried it: the own block written and read back on each, under one and the same header. Any
-two majorities share a disk, so what one host has written to a majority is found by every later read of a majority. With two disks both are
+two majorities share a disk, so what one host has written to a majority meets every later read of a majority. With two disks both are
 needed: two protect against a wrong disk, not against a lost one.
 
-A disk that hangs is not waited for and not asked again until it has answered; its late answers are dropped. Of each slot the copy with the
-highest sequence counts: sequences go on rising over all lives of a slot. Of three disks, one on which a write has failed carries nothing
-until that write can no longer land: it would lie over what was written since, and the majority that hides the failure would hide that too.
+Copies of one slot may differ from disk to disk, and none of them is newer for certain: what every disk shows is handed on (`Cycle.reads`),
+also by a disk that answers when the cycle is decided already. Nothing is thrown away that might be a sign of life, or a record.
+
+A disk that hangs is not waited for and not asked again until it has answered; its late answers are dropped, but a write of it that has
+failed is told by every cycle that this disk carries.
 """
 
 from collections.abc import Mapping
@@ -15,16 +17,16 @@ from dataclasses import dataclass, field, replace
 from quorate_core import slot
 from quorate_core.licence import Cycle
 from quorate_core.statement import Malformed
-from quorate_core.timing import DRAIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Disks:
     """The disks and the cycle under way, by number (0: none yet). `block` is what it writes to the own slot, None if it only reads.
 
-    `busy`: disks that have not yet answered an order, this one or an older one. `came`: what has come back for this cycle. `problems`: what
-    was wrong with each disk when it last answered, only for those where something was. `blank`: those on which nothing was ever written.
-    `failed_at`: when a write was last answered with an error, on this host's clock.
+    `busy`: disks that have not yet answered an order, this one or an older one; `hung`: those that had not when this cycle began. `came`:
+    what has come back for this cycle; `late`: for the one before, after that was decided. `problems`: what was wrong with each disk when it
+    last answered, only for those where something was. `blank`: those on which nothing was ever written. `failed_at`: when a write to it was
+    last answered with an error, on this host's clock.
     """
 
     count: int = 1
@@ -33,7 +35,9 @@ class Disks:
     block: bytes | None = None
     done: bool = True
     busy: frozenset[int] = frozenset()
+    hung: frozenset[int] = frozenset()
     came: Mapping[int, Cycle] = field(default_factory=dict)
+    late: Mapping[int, Cycle] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
     blank: frozenset[int] = frozenset()
     failed_at: Mapping[int, float] = field(default_factory=dict)
@@ -54,12 +58,13 @@ class Outcome:
 
 
 def begin(disks: Disks, number: int, own_slot: int, block: bytes | None) -> Outcome:
-    """A new cycle: every disk that is idle gets its order."""
+    """A new cycle, whatever became of the one before: every disk that is idle gets its order."""
     idle = tuple(index for index in range(disks.count) if index not in disks.busy)
     problems = {**disks.problems, **dict.fromkeys(disks.busy, "it has not answered for a whole cycle")}
-    busy = disks.busy | set(idle)
+    hung, busy = disks.busy, disks.busy | set(idle)
     return Outcome(
-        replace(disks, number=number, slot=own_slot, block=block, done=False, came={}, busy=busy, problems=problems), orders=idle
+        replace(disks, number=number, slot=own_slot, block=block, done=False, came={}, busy=busy, hung=hung, problems=problems),
+        orders=idle,
     )
 
 
@@ -70,53 +75,51 @@ def answered(disks: Disks, index: int, cycle: Cycle) -> Outcome:
         blank.add(index)
     if cycle.error and cycle.written is not None:
         disks = replace(disks, failed_at={**disks.failed_at, index: cycle.completed_at})
-    problem = _problem(disks, index, cycle) if cycle.number == disks.number else cycle.error
+    problem = _problem(disks, cycle) if cycle.number == disks.number else cycle.error
     if problem:
         problems[index] = problem
     disks = replace(disks, busy=disks.busy - {index}, blank=frozenset(blank), problems=problems)
     if cycle.number != disks.number:
         # It comes back from a hang and may still help the cycle under way, which proves life at its beginning, whenever it is carried out.
         again = not disks.done
-        return Outcome(replace(disks, busy=disks.busy | {index}) if again else disks, orders=(index,) if again else ())
+        back = replace(disks, busy=disks.busy | {index}, hung=disks.hung - {index}) if again else disks
+        return Outcome(back, orders=(index,) if again else ())
     if disks.done:
-        return Outcome(disks)
+        return Outcome(replace(disks, late={**disks.late, index: cycle}))
     disks = replace(disks, came={**disks.came, index: cycle})
     whole = _decide(disks)
-    return Outcome(replace(disks, done=whole is not None), whole)
+    return Outcome(disks if whole is None else replace(disks, done=True, late={}), whole)
 
 
 def _decide(disks: Disks) -> Cycle | None:
-    """The cycle of a majority, an error if there can be none any more, else None: wait for the others."""
-    good = _alike({i: c for i, c in disks.came.items() if not c.error and _carried(disks, i, c)})
+    """The cycle of a majority, an error if there can be none any more, else None: wait for the others, but for those that hung before."""
+    good = _alike({i: c for i, c in disks.came.items() if not c.error and _stands(disks, c)})
     if len(good) >= disks.needed:
         return _merge(disks, good)
-    if len(good) + disks.count - len(disks.came) >= disks.needed:
+    awaited = disks.count - len(disks.came.keys() | disks.hung)
+    if len(good) + awaited >= disks.needed:
         return None
     readable = _alike({i: c for i, c in disks.came.items() if not c.error})
     if len(readable) >= disks.needed:
         # Not carried, but read: what the others have written is to be known. As it stands it is no evidence.
         return _merge(disks, readable)
     if disks.count == 1:
-        return disks.came[0]
+        return replace(disks.came[0], failed_at=disks.failed_at.get(0))
     first = disks.came[min(disks.came)]
-    said = "; ".join(_said(i, disks.came[i]) for i in sorted(disks.came))
-    why = f"no {disks.needed} of {disks.count} heartbeat disks carry the same pool: {said}"
-    late = max(c.completed_at for c in disks.came.values())
-    return Cycle(disks.number, first.issued_at, first.read_issued_at, late, disks.block, error=why, blank=tuple(sorted(disks.blank)))
-
-
-def _carried(disks: Disks, index: int, cycle: Cycle) -> bool:
-    return _stands(disks, cycle) and _settled(disks, index, cycle)
+    said = "; ".join([*(_said(i, disks.came[i]) for i in sorted(disks.came)), *(f"disk {i + 1} hangs" for i in sorted(disks.hung))])
+    return Cycle(
+        disks.number,
+        first.issued_at,
+        first.read_issued_at,
+        max(c.completed_at for c in disks.came.values()),
+        disks.block,
+        error=f"no {disks.needed} of {disks.count} heartbeat disks carry the same pool: {said}",
+        blank=tuple(sorted(disks.blank)),
+    )
 
 
 def _stands(disks: Disks, cycle: Cycle) -> bool:
     return cycle.written == disks.block and (disks.block is None or cycle.blocks.get(disks.slot) == disks.block)
-
-
-def _settled(disks: Disks, index: int, cycle: Cycle) -> bool:
-    """Whether no write that failed before may still land. With fewer than three disks no majority hides a failure: the cycle tells it."""
-    failed_at = disks.failed_at.get(index)
-    return disks.count < 3 or disks.block is None or failed_at is None or cycle.issued_at >= failed_at + DRAIN_SECONDS
 
 
 def _alike(cycles: dict[int, Cycle]) -> dict[int, Cycle]:
@@ -138,11 +141,9 @@ def _said(index: int, cycle: Cycle) -> str:
     return cycle.error or f"disk {index + 1} {_header(cycle)}"
 
 
-def _problem(disks: Disks, index: int, cycle: Cycle) -> str:
-    if cycle.error or _carried(disks, index, cycle):
+def _problem(disks: Disks, cycle: Cycle) -> str:
+    if cycle.error or _stands(disks, cycle):
         return cycle.error
-    if not _settled(disks, index, cycle):
-        return f"a write has failed and may still land; it counts again {DRAIN_SECONDS:g} s later"
     return "the own slot did not come back as it was written" if cycle.written is not None else f"it {_header(cycle)}; not written"
 
 
@@ -150,20 +151,23 @@ def _merge(disks: Disks, cycles: dict[int, Cycle]) -> Cycle:
     """Many reads as one. Its times are the least favourable: early where something began, late where it ended."""
     parts = list(cycles.values())
     spoilt = next((c for c in parts if not _stands(disks, c)), None)
-    carried = all(_carried(disks, i, c) for i, c in cycles.items())
-    blocks = {index: newest([c.blocks[index] for c in parts]) for index in parts[0].blocks if all(index in c.blocks for c in parts)}
-    if spoilt is not None:
-        blocks[disks.slot] = spoilt.blocks.get(disks.slot, b"")
+    header = _header(parts[0])
+    beside = {i: c for i, c in {**disks.late, **disks.came}.items() if i not in cycles and not c.error and _header(c) == header}
+    blocks = {index: next((c.blocks[index] for c in parts if any(c.blocks[index])), block) for index, block in parts[0].blocks.items()}
+    if disks.slot in blocks:
+        blocks[disks.slot] = (spoilt or parts[0]).blocks[disks.slot]
     return Cycle(
         disks.number,
         min(c.issued_at for c in parts),
         min(c.read_issued_at for c in parts),
         max(c.completed_at for c in parts),
-        disks.block if carried else spoilt.written if spoilt is not None else None,
+        disks.block if spoilt is None else spoilt.written,
         parts[0].header,
         blocks,
         found=_worst(disks.block, [c.found for c in parts]),
         blank=tuple(sorted(disks.blank)),
+        reads={index: c.blocks for index, c in sorted({**beside, **cycles}.items())},
+        failed_at=max((at for index, at in disks.failed_at.items() if index in cycles), default=None),
     )
 
 
@@ -184,13 +188,6 @@ def _incarnation(copy: bytes) -> int | None:
         return slot.decode(copy).statement.incarnation
     except Malformed:
         return None
-
-
-def newest(copies: list[bytes]) -> bytes:
-    """Of the copies of one slot the valid one with the highest sequence; without a valid one, one that is not empty."""
-    if all(copy == copies[0] for copy in copies):
-        return copies[0]
-    return max(copies, key=_age)
 
 
 def _age(copy: bytes) -> tuple[int, bool]:

@@ -9,13 +9,14 @@ may die.
   has failed or pulse was restarted, it counts anew once the old write must have landed;
 * only while its newest slot says that it is under its watchdog, and not once the same boot of its host has another incarnation: it may have
   been disarmed before it could read the record;
-* only by one whose word the evicted host would need to live without storage: it has no longer given it since then;
+* only by one whose word the evicted host would need to live without storage: it has no longer given it since then; and on its disks;
 * a host that still gives signs of life when R_e is over was not reset: its watchdog lies, and there is no certificate, but an alarm.
 """
 
 from dataclasses import dataclass, replace
 
-from quorate_core import claim, slot
+from quorate_core import certificate, claim, slot
+from quorate_core.certificate import Judge
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Malformed
@@ -28,20 +29,21 @@ ALARM = "ALARM:"
 @dataclass(frozen=True, slots=True)
 class Eviction:
     """One record, with what the evicted host has published: its timing, and whose word it needs to live without storage. `since` is the
-    completion of the cycle that first wrote the record and read it back, in own monotonic seconds; None before. `boot_id`: the boot of the
-    evicted host; empty if it was not seen."""
+    completion of the cycle that first wrote the record and read it back, in own monotonic seconds; None before. `disks`: the digest of
+    those on which it looks for records. `boot_id`: the boot of the evicted host; empty if it was not seen."""
 
     slot: int
     incarnation: int
     timing: TimingValues
     required: int = 0
     since: float | None = None
+    disks: int = 0
     boot_id: bytes = b""
 
 
 def of(index: int, seen: Slot) -> Eviction:
     """A new record of the host with that slot."""
-    return Eviction(index, seen.statement.incarnation, seen.timing, seen.required, boot_id=seen.boot_id)
+    return Eviction(index, seen.statement.incarnation, seen.timing, seen.required, disks=seen.disks, boot_id=seen.boot_id)
 
 
 def escaped(record: Eviction, seen: Slot) -> bool:
@@ -71,16 +73,16 @@ def observe(record: Eviction, seen: Slot | None) -> Eviction:
     if seen is None or seen.statement.incarnation != record.incarnation:
         return record
     longest = max(record.timing, seen.timing, key=lambda values: values.release_after_eviction_seconds)
-    return replace(record, timing=longest, required=seen.required, boot_id=seen.boot_id)
+    return replace(record, timing=longest, required=seen.required, disks=seen.disks, boot_id=seen.boot_id)
 
 
-def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, my_slot: int) -> Issued | str:
+def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, judge: Judge) -> Issued | str:
     """The certificate, or why there is none yet. `last_sign_at` is when the evicted incarnation last wrote or was heard; a sign within
     `grace_seconds` counts as life."""
     if record.since is None:
         return "its eviction is not yet on the disk"
-    if not record.required >> my_slot & 1:
-        return "it did not count this host among those whose word it needs, and may live without it"
+    if why := certificate.objection(record.required, record.disks, judge):
+        return why
     bound = record.timing.release_after_eviction_seconds
     waited = round(cycle.read_issued_at - record.since, 3)
     if waited < bound:

@@ -37,15 +37,14 @@ class Pending:
     issued_at: float
     slot: Slot | None
     phase: Phase
-    late_said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Heart:
     """One host's state. `deadline` is None while no licence is needed; `licensed` once the keeper has confirmed that it runs under one.
 
-    `claimed`: the own slot is ours to write, and `claimed_over` what stood in it then. `resuming`: this agent was restarted under a
-    running licence and has not yet read its slot.
+    `claimed`: the own slot is ours to write, and `claimed_over` what stood in it then, on each disk. `resuming`: this agent was restarted
+    under a running licence and has not yet read its slot.
     `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
     `evicted`: all (slot, incarnation) that anybody evicts, by the last read; `evictions` this host's own records. `intent` is the
     set that it proposes to live on, on the disk since `intent_at`. `required`: whose answers it needs to live without storage, by
@@ -67,7 +66,7 @@ class Heart:
     asked_open_at: float | None = None
     claim: Claim | None = None
     claimed: bool = False
-    claimed_over: bytes = b""
+    claimed_over: tuple[bytes, ...] = ()
     resuming: bool = False
     sequence: int = 0
     proposal: int = 0
@@ -178,9 +177,10 @@ Event = Tick | Configured | CycleDone | PacketHeard | KeeperSaid | KeeperGone | 
 
 @dataclass(frozen=True, slots=True)
 class StartCycle:
-    """Write the header (on the disks of those numbers) and the own block, each if given; then read the header and all slots up to
-    `last_slot`."""
+    """On those disks write the header (on the ones of those numbers) and the own block, each if given; then read the header and all slots
+    up to `last_slot`."""
 
+    disks: tuple[str, ...]
     number: int
     slot: int
     block: bytes | None

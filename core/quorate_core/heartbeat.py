@@ -82,16 +82,14 @@ def _tick(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
     config, member = heart.config, heart.member
     if config is None or member is None:
         return heart, ()
+    heart, late = _look_at_pending(heart, now, config)
     if heart.phase is Phase.FENCING:
-        return _tick_fenced(heart, now, config, member)
+        heart, fenced = _tick_fenced(heart, now, config, member)
+        return heart, (*late, *fenced)
     # Before the keeper has spoken it is not known whether a licence is running.
     if heart.keeper is None and not heart.claimed:
-        return heart, ()
-    actions: list[Action] = []
-    limit = config.timing.cycle_limit_seconds
-    if heart.pending is not None and not heart.pending.late_said and now - heart.pending.issued_at > limit:
-        actions.append(Say(f"{heart.host}: a storage cycle hangs for more than {limit:g} s; it proves nothing any more", loud=True))
-        heart = replace(heart, pending=replace(heart.pending, late_said=True), no_evidence=f"the storage cycle hangs (limit {limit:g} s)")
+        return heart, late
+    actions = list(late)
     if heart.pending is None and now >= heart.next_cycle_at:
         heart, start = _start_cycle(heart, now, config, member)
         actions.append(start)
@@ -99,6 +97,22 @@ def _tick(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
         heart, sent = _send(heart, now, config, member)
         actions.extend(sent)
     return heart, tuple(actions)
+
+
+def _look_at_pending(heart: Heart, now: float, config: pool.PoolConfig) -> tuple[Heart, tuple[Action, ...]]:
+    """A cycle that hangs proves nothing any more. Of several disks the others are asked again: they may carry the next one."""
+    limit = config.timing.cycle_limit_seconds
+    if heart.pending is None or now - heart.pending.issued_at <= limit:
+        return heart, ()
+    why = f"the storage cycle hangs (limit {limit:g} s)"
+    said = Say(f"{heart.host}: a storage cycle hangs for more than {limit:g} s; it proves nothing any more", loud=True)
+    told: tuple[Action, ...] = (said,) if heart.no_evidence != why else ()
+    heart = replace(heart, no_evidence=why)
+    if len(config.disks) > 1:
+        # What it found before it wrote will never be known.
+        doubtful = tuple(replace(record, since=None) for record in heart.evictions)
+        heart = replace(heart, pending=None, evictions=doubtful)
+    return heart, told
 
 
 def _tick_fenced(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
@@ -142,7 +156,7 @@ def _start_cycle(heart: Heart, now: float, config: pool.PoolConfig, member: pool
     pending = Pending(number, now, own, publish.phase(heart))
     heart = replace(heart, cycles=number, pending=pending, next_cycle_at=now + config.timing.storage_interval_seconds)
     block = slot.encode(own) if own is not None else None
-    return heart, StartCycle(number, member.slot, block, header, max(m.slot for m in config.members), blank if header else ())
+    return heart, StartCycle(config.disks, number, member.slot, block, header, max(m.slot for m in config.members), blank if header else ())
 
 
 def _send(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
@@ -168,10 +182,14 @@ def _stand_without_storage(heart: Heart, now: float, bare: bool) -> tuple[Heart,
 def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Action, ...]]:
     old, was = heart.config, heart.member
     member = config.member_of(heart.host)
+    elsewhere = old is not None and heart.deadline is None and config.disks != old.disks
+    if elsewhere:
+        # What was seen on other disks, or is still being read there, says nothing about these: not even that somebody is silent there.
+        heart = _knowing_nobody(replace(heart, pending=None, last_read_at=None, evidence_at=None), frozenset())
     if old is None or was is None or not heart.claimed:
         fresh = replace(heart, config=config, claim=None, next_cycle_at=0.0)
         return fresh, ()
-    if heart.deadline is None and (member is None or member.slot != was.slot or config.pool_id != old.pool_id):
+    if heart.deadline is None and (elsewhere or member is None or member.slot != was.slot or config.pool_id != old.pool_id):
         fresh = replace(heart, config=config, claim=None, claimed=False, disk_problem="not read yet")
         return _knowing_nobody(replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), frozenset()), ()
     if heart.deadline is None:
@@ -185,9 +203,8 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
     kept = replace(config, timing=old.timing, disks=old.disks)
     actions: tuple[Action, ...] = ()
     if (config.timing, config.disks) != (old.timing, old.disks) and config != old:
-        # A longer licence than the published one would break the promise to the observers, and a majority of other disks need not meet that
-        # of the disks on which they watch.
-        sentence = f"{heart.host}: new timing or another number of disks takes effect when the pool has been disarmed and armed again"
+        # A longer licence than the published one would break the promise to the observers, and on other disks they do not watch.
+        sentence = f"{heart.host}: new timing or other heartbeat disks take effect when the pool has been disarmed and armed again"
         actions = (Say(sentence, loud=True),)
     return _without_strangers(replace(heart, config=kept), old), actions
 
@@ -313,7 +330,8 @@ def _toward_arming(
     if evidence_at is None or now - evidence_at > config.timing.read_gap_limit_seconds:
         return _at(heart, Phase.JOINING, f"no proof of life on the heartbeat disk: {heart.no_evidence}"), ()
     ready = arming.consider(arming.Me(member.slot, heart.incarnation, now), config, heart.peers, heart.dead)
-    joins = any(p.phase is Phase.ARMED for i, p in heart.peers.items() if ready.proposal >> i & 1)
+    # Who has proposed the set on which the others have armed a moment before is no newcomer: they need its word from the beginning.
+    joins = not heart.proposal and any(p.phase is Phase.ARMED for i, p in heart.peers.items() if ready.proposal >> i & 1)
     heart = replace(heart, proposal=ready.proposal)
     if ready.missing:
         return _at(heart, Phase.JOINING, ready.missing), ()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from quorate_core import certificate, claim, eviction, membership, partition, pool
+from quorate_core.certificate import Judge
 from quorate_core.clique import members
 from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, Heart, Say
@@ -105,15 +106,16 @@ def _verdict(
     if cycle.completed_at < heart.barred_until:
         return f"this host may not judge for another {heart.barred_until - cycle.completed_at:.0f} s"
     peer, timeout = heart.peers.get(other.slot, membership.Peer()), config.timing.network_timeout_seconds
+    me = Judge(member.slot, config.disks_digest)
     for record in heart.evictions:
         if record.slot == other.slot and record.incarnation not in heart.dead.get(other.slot, frozenset()):
-            found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout, member.slot)
+            found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout, me)
             if isinstance(found, Issued) or found.startswith(eviction.ALARM):
                 return found
             why = found
     if watch is None or not silence:
         return why
-    return certificate.verdict(watch, other.slot, cycle, peer.heard_of(watch.incarnation), timeout, member.slot)
+    return certificate.verdict(watch, other.slot, cycle, peer.heard_of(watch.incarnation), timeout, me)
 
 
 def _uncertified(heart: Heart, index: int) -> certificate.Watch | None:

@@ -159,7 +159,7 @@ def _after_pet(state: Keeping, now: float, error: str) -> tuple[Keeping, tuple[A
     if unpetted <= state.timeout_seconds + WATCHDOG_GRANULARITY_SECONDS:
         return state, (Say(f"watchdog {state.device} could not be petted: {error}; if it runs, it resets this host soon"),)
     # It still runs, so the host still runs: nothing would reset it.
-    problem = f"{state.device} has taken no pet for {unpetted:.0f} s ({error}) and has not reset this host"
+    problem = state.problem or f"{state.device} has taken no pet for {unpetted:.0f} s ({error}) and has not reset this host"
     told = () if state.problem else (Say(f"the watchdog has failed: {problem}"),)
     if state.mode is not Mode.OPEN:
         return replace(state, problem=problem), told

@@ -5,7 +5,7 @@ written, all slots were read, the own block came back as written, and no member'
 Doubt is resolved toward not renewing: the worst that follows is that this host is reset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from quorate_core import slot
@@ -18,6 +18,10 @@ class Cycle:
 
     `blocks` is empty if the read failed; `written` is None for a cycle that only read. `found` is what stood in the own slot just before it
     was written; empty if nobody looked. `blank` names, by number, the heartbeat disks on which nothing was ever written.
+
+    Of several disks `reads` has the blocks of each, by number, and `blocks` of each slot one that is not empty; of the own slot one that is
+    not what was written, if there is one. `failed_at` is when a write to a disk that carried this cycle was last found to have failed, this
+    one or an older one: until it must have landed (`timing.SETTLE_SECONDS`) it may lie over what was written since.
     """
 
     number: int
@@ -30,6 +34,14 @@ class Cycle:
     error: str = ""
     found: bytes = b""
     blank: tuple[int, ...] = ()
+    reads: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict)
+    failed_at: float | None = None
+
+    def copies(self, index: int) -> dict[int, bytes]:
+        """The blocks of one slot, by disk."""
+        if not self.reads:
+            return {0: self.blocks[index]} if index in self.blocks else {}
+        return {disk: blocks[index] for disk, blocks in self.reads.items() if index in blocks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +65,15 @@ class NoEvidence:
 
 def judge(
     cycle: Cycle,
-    slots: Mapping[int, slot.Slot],
+    copies: Mapping[int, Mapping[int, slot.Slot]],
     pool_id: bytes,
     my_slot: int,
     my_incarnation: int,
     limit_seconds: float,
-    claimed_over: bytes = b"",
+    claimed_over: Collection[bytes] = (),
 ) -> Evidence | NoEvidence:
-    """What a cycle proves. `slots` are the valid slots of members that it read; `claimed_over` is what this host may have overwritten."""
+    """What a cycle proves. `copies` are the intact slots of members that it read, by disk: any of them condemns, for none is newer for
+    certain. `claimed_over` is what this host may have overwritten."""
     if cycle.error:
         return NoEvidence(cycle.error)
     if cycle.written is None:
@@ -74,16 +87,14 @@ def judge(
         return NoEvidence(f"the heartbeat disk's header cannot be read: {why}")
     if owner != pool_id:
         return NoEvidence(f"the heartbeat disk now belongs to pool {owner.hex()}")
-    for index, other in slots.items():
-        if index == my_slot:
-            continue
+    for other in (one for index, by_disk in copies.items() if index != my_slot for one in by_disk.values()):
         if (my_slot, my_incarnation) in other.evictions:
             return NoEvidence(f"{other.statement.host} has evicted this host", condemned=True)
         if any((c.slot, c.incarnation) == (my_slot, my_incarnation) for c in other.certificates):
             return NoEvidence(f"{other.statement.host} has certified this host dead", condemned=True)
     if cycle.blocks.get(my_slot) != cycle.written:
         return NoEvidence("this host's own slot did not come back as it was written")
-    stranger = _incarnation(cycle.found) if cycle.found != claimed_over else None
+    stranger = _incarnation(cycle.found) if cycle.found not in claimed_over else None
     if stranger not in (None, my_incarnation):
         # Those who read only the other one would count this one's silence while it lives.
         return NoEvidence(f"incarnation {stranger:016x} wrote this host's own slot; two agents or machines may share it")

@@ -5,19 +5,22 @@ what the first read finds on the disk is old until it changes. An incarnation th
 arrives.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from quorate_core import certificate, pool
+from quorate_core import certificate
+from quorate_core.certificate import Sight, observe
 from quorate_core.licence import Cycle
-from quorate_core.slot import Slot, decode
+from quorate_core.pool import Member, PoolConfig
+from quorate_core.slot import Slot, decode, is_empty
 from quorate_core.statement import ECHO_MASK, Known, Malformed, Phase, Statement, Views
 from quorate_core.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is known of the host of one slot. `changed_at` is None until its slot has changed before our eyes.
+    """What is known of the host of one slot. `blocks` is what each disk showed there last, `shown` the disks on which there was ever
+    anything. `slot` is the newest copy of its present life. `changed_at` is None until its slot has changed before our eyes.
 
     `presumed` is the incarnation that the pulse before this one heard: heard as well until `presumed_until`, as long as no packet came.
 
@@ -25,7 +28,8 @@ class Peer:
     this host can say on evidence of its own that it is dead. A copied certificate would be only as sound as the one it was copied from.
     """
 
-    block: bytes = b""
+    blocks: Mapping[int, bytes] = field(default_factory=dict)
+    shown: frozenset[int] = frozenset()
     slot: Slot | None = None
     changed_at: float | None = None
     packet: Statement | None = None
@@ -55,42 +59,77 @@ class Peer:
         return self.watch is not None and self.watch.armed and self.incarnation != self.watch.incarnation
 
 
-def valid_slots(cycle: Cycle, config: pool.PoolConfig) -> dict[int, Slot]:
-    """The slots of members that are intact, of this pool, and written by their owner."""
-    found = {}
+def intact(cycle: Cycle, config: PoolConfig) -> dict[int, dict[int, Slot]]:
+    """The copies of members' slots, by slot and disk, that are intact, of this pool, and written by their owner."""
+    found: dict[int, dict[int, Slot]] = {}
     for member in config.members:
-        try:
-            read = decode(cycle.blocks.get(member.slot, b""))
-        except Malformed:
-            continue
-        said = read.statement
-        if read.pool_id == config.pool_id and said.host == member.host and said.slot == member.slot:
-            found[member.slot] = read
+        read: dict[bytes, Slot | None] = {}
+        for disk, block in cycle.copies(member.slot).items():
+            if block not in read:
+                read[block] = _of(member, config.pool_id, block)
+            if (one := read[block]) is not None:
+                found.setdefault(member.slot, {})[disk] = one
     return found
 
 
-def after_read(peer: Peer, seen: Slot | None, block: bytes, cycle: Cycle, *, after_gap: bool, dead: frozenset[int]) -> Peer:
-    """The peer after one more read of its slot. `dead` are its incarnations that were certified."""
+def _of(member: Member, pool_id: bytes, block: bytes) -> Slot | None:
+    try:
+        read = decode(block)
+    except Malformed:
+        return None
+    said = read.statement
+    return read if read.pool_id == pool_id and said.host == member.host and said.slot == member.slot else None
+
+
+def newest(copies: Iterable[Slot]) -> Slot | None:
+    """The copy with the highest number; None of none."""
+    return max(copies, key=lambda one: one.statement.sequence, default=None)
+
+
+def after_read(
+    peer: Peer, blocks: Mapping[int, bytes], copies: Mapping[int, Slot], at: float, *, after_gap: bool, dead: frozenset[int]
+) -> Peer:
+    """The peer after one more read of its slot, completed `at`: its block on each disk, and those of them that are intact. `dead` are its
+    incarnations that were certified."""
+    fresh = frozenset(disk for disk, block in blocks.items() if peer.blocks.get(disk) != block)
+    moved = fresh.intersection(peer.blocks)
+    written = frozenset(disk for disk, block in blocks.items() if not is_empty(block))
+    sight = Sight(at, copies, fresh, emptied=not peer.shown.isdisjoint(blocks.keys() - written), after_gap=after_gap)
+    # A life that somebody has certified was armed, so its number stood on a majority before the next life began, which is above it. What is
+    # below is left of a life before: nothing of that is to be certified any more.
+    floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
+    living = {
+        disk: one
+        for disk, one in copies.items()
+        if one.statement.incarnation not in dead and (one.statement.sequence > floor or disk in moved)
+    }
+    lives = {one.statement.incarnation for one in living.values()}
+    certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None, condemned=peer.watch)
-    counted = certificate.observe(peer.condemned, seen, block, cycle, after_gap=after_gap)
-    # A watch that began for, or went over to, an incarnation that nobody has certified is not this one's business.
-    peer = replace(peer, condemned=counted if counted is not None and counted.incarnation in dead else None)
-    if seen is not None and seen.statement.incarnation in dead:
-        # A late write of the dead: ignored for membership (the caller reports it), and no watch begins for it.
-        alive = peer.slot is not None and peer.slot.statement.incarnation not in dead
-        return peer if alive else replace(peer, block=block, slot=None, changed_at=None)
-    watch = certificate.observe(peer.watch, seen, block, cycle, after_gap=after_gap)
+    watch, condemned = observe(peer.watch, sight, lives), observe(peer.condemned, sight, certified)
+    # A watch that went over to an incarnation that nobody has certified is not this one's business.
+    condemned = condemned if condemned is not None and condemned.incarnation in dead else None
+    peer = replace(
+        peer, blocks={**peer.blocks, **blocks}, shown=peer.shown | written, watch=watch, condemned=condemned
+    )  # fmt: skip
+    # What has just been written is the present life of the host; what merely stands there may be left of another one.
+    seen = newest([living[disk] for disk in moved if disk in living]) or newest(living.values())
     if seen is None:
-        return replace(peer, block=block, watch=watch)
+        # The dead, perhaps a late write of theirs (the caller reports it), are ignored for membership.
+        alive = not certified or (peer.slot is not None and peer.slot.statement.incarnation not in dead)
+        return peer if alive else replace(peer, slot=None, changed_at=None)
+    said = seen.statement
     if peer.slot is None:
         # The first sight of a slot is no life sign, unless the block had been read before and was something else.
-        return replace(peer, block=block, slot=seen, changed_at=cycle.completed_at if peer.block else None, watch=watch)
-    was, now = peer.slot.statement, seen.statement
-    if was.incarnation == now.incarnation and now.sequence < was.sequence:
-        return replace(peer, block=block, watch=watch)  # an old write that landed late: no sign of life, and nothing that still holds
-    moved = (was.incarnation, was.sequence) != (now.incarnation, now.sequence)
-    return replace(peer, block=block, slot=seen, changed_at=cycle.completed_at if moved else peer.changed_at, watch=watch)
+        return replace(peer, slot=seen, changed_at=at if moved else None)
+    was = peer.slot.statement
+    if was.incarnation == said.incarnation and said.sequence < was.sequence:
+        return peer  # an old write that landed late, or another disk's: no sign of life, and nothing that still holds
+    if was.incarnation != said.incarnation and not moved and was.incarnation in lives:
+        return peer  # both merely stand there
+    same = (was.incarnation, was.sequence) == (said.incarnation, said.sequence)
+    return replace(peer, slot=seen, changed_at=peer.changed_at if same else at)
 
 
 def after_packet(peer: Peer, said: Statement, at: float) -> Peer:

@@ -26,21 +26,21 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """The pool's configuration; `disks` is the number of its heartbeat disks. Raises ValueError, naming the field, for one that
-    contradicts itself."""
+    """The pool's configuration; `disks` names its heartbeat disks, in an order that is the same for all. Raises ValueError, naming the
+    field, for one that contradicts itself."""
 
     pool_id: bytes
     members: tuple[Member, ...]
     timing: timing.Timing
     enabled: bool = True
     disabled_reason: str = ""
-    disks: int = 1
+    disks: tuple[str, ...] = ("",)
 
     def __post_init__(self) -> None:
         if len(self.pool_id) != 16 or not any(self.pool_id):
             raise ValueError("pool id: 16 bytes, not all zero, are needed")
-        if not 1 <= self.disks <= MAX_DISKS:
-            raise ValueError(f"disks: a pool has 1 to {MAX_DISKS} heartbeat disks, not {self.disks}")
+        if not 1 <= len(self.disks) <= MAX_DISKS:
+            raise ValueError(f"disks: a pool has 1 to {MAX_DISKS} heartbeat disks, not {len(self.disks)}")
         for member in self.members:
             if not 0 <= member.slot < MAX_SLOTS:
                 raise ValueError(f"member {member.host}: slot {member.slot} is not within 0..{MAX_SLOTS - 1}")
@@ -66,8 +66,13 @@ class PoolConfig:
         return sum(1 << m.slot for m in self.members if not m.excluded)
 
     @property
+    def disks_digest(self) -> int:
+        """Tells one set of heartbeat disks from another: 32 bits of a hash of their names; never 0."""
+        return int.from_bytes(hashlib.sha256("\n".join(self.disks).encode()).digest()[:4]) or 1
+
+    @property
     def hash(self) -> bytes:
         """SHA-256 of everything that hosts must agree on before they arm; 32 bytes."""
-        lines = [self.pool_id.hex(), f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f} {self.disks}"]
+        lines = [self.pool_id.hex(), f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f}", *self.disks]
         lines += [f"{m.slot} {int(m.excluded)} {m.host}" for m in sorted(self.members, key=lambda m: m.slot)]
         return hashlib.sha256("\n".join(lines).encode()).digest()

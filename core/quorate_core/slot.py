@@ -21,9 +21,10 @@ _SLOT_MAGIC = b"QUORSLOT"
 _DISK_MAGIC = b"QUORDISK"
 _PREFIX = struct.Struct("<8sHH4x16s16s")
 _TIMING = struct.Struct("<IIIIIII")
-_RIGHTS = struct.Struct("<BBH4xQQ")
+_RIGHTS = struct.Struct("<BBHIQQ")
 _CERTIFICATE = struct.Struct("<BB6xQII")
 _CRC = struct.Struct("<I")
+_MOST_MILLISECONDS = 2**32 - 1
 
 
 class Evidence(IntEnum):
@@ -38,7 +39,7 @@ class Evidence(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Issued:
     """A certificate as it stands in its issuer's slot. `silent_seconds` is how long the issuer has watched it silent, or waited;
-    `bound_seconds` how long it had to. In seconds; stored as milliseconds."""
+    `bound_seconds` how long it had to. In seconds; stored as milliseconds, 49.7 days at most: longer is as good."""
 
     slot: int
     incarnation: int
@@ -52,7 +53,8 @@ class Slot:
     """One host's slot. All sets of slots have one bit each.
 
     `watchdog_armed`: its watchdog runs. `stopped`: it is fenced, no VM is left on it and none can start. `weight` counts before the
-    number of hosts when a partition is decided. `required`: whose word it would need
+    number of hosts when a partition is decided. `disks` is the digest of the heartbeat disks on which it proves its life (0: an older
+    agent, which does not say it). `required`: whose word it would need
     to live without storage. `intent`: the hosts that are to live on, if it proposes that the others be evicted; 0 if not.
     `evictions`: (slot, incarnation) of those that it has evicted.
     """
@@ -68,6 +70,7 @@ class Slot:
     intent: int = 0
     evictions: tuple[tuple[int, int], ...] = ()
     certificates: tuple[Issued, ...] = ()
+    disks: int = 0
 
 
 def offset_of(slot_index: int) -> int:
@@ -90,11 +93,11 @@ def encode(slot: Slot) -> bytes:
                 round(t.drain_seconds * 1000),
                 t.kappa,
             ),
-            _RIGHTS.pack(slot.watchdog_armed, slot.stopped, slot.weight, slot.required, slot.intent),
+            _RIGHTS.pack(slot.watchdog_armed, slot.stopped, slot.weight, slot.disks, slot.required, slot.intent),
             statement.pack_pairs(slot.evictions),
             struct.pack("<H", len(slot.certificates)),
             *(
-                _CERTIFICATE.pack(c.slot, c.evidence, c.incarnation, round(c.silent_seconds * 1000), round(c.bound_seconds * 1000))
+                _CERTIFICATE.pack(c.slot, c.evidence, c.incarnation, _milliseconds(c.silent_seconds), _milliseconds(c.bound_seconds))
                 for c in slot.certificates
             ),
         )
@@ -111,7 +114,7 @@ def decode(block: bytes) -> Slot:
     offset += _TIMING.size
     if licence == 0 or kappa == 0 or rate >= 1_000_000:
         raise Malformed("timing values that bound nothing")
-    watchdog_armed, stopped, weight, required, intent = statement.take(_RIGHTS, data, offset)
+    watchdog_armed, stopped, weight, disks, required, intent = statement.take(_RIGHTS, data, offset)
     if watchdog_armed > 1 or stopped > 1:
         raise Malformed(f"flags of {watchdog_armed} and {stopped}")
     evictions, offset = statement.unpack_pairs(data, offset + _RIGHTS.size)
@@ -130,7 +133,7 @@ def decode(block: bytes) -> Slot:
         raise Malformed(f"{len(data) - offset} bytes too many")
     values = TimingValues(licence / 1000, watchdog / 1000, cycle_limit / 1000, granularity / 1000, rate / 1e6, drain / 1000, kappa)
     return Slot(
-        pool_id, boot_id, said, values, bool(watchdog_armed), bool(stopped), weight, required, intent, evictions, tuple(certificates)
+        pool_id, boot_id, said, values, bool(watchdog_armed), bool(stopped), weight, required, intent, evictions, tuple(certificates), disks
     )  # fmt: skip
 
 
@@ -148,6 +151,10 @@ def decode_header(block: bytes) -> bytes:
 def is_empty(block: bytes) -> bool:
     """Whether nothing was ever written here."""
     return block == bytes(len(block))
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), _MOST_MILLISECONDS)
 
 
 def _seal(data: bytes) -> bytes:

@@ -28,6 +28,8 @@ CLOCK_RATE_BOUND = 1e-3
 """rho: how far the rate of any clock may be off."""
 DRAIN_SECONDS = 5.0
 """q: how long a write that was already sent may take to reach a disk."""
+SETTLE_SECONDS = DRAIN_SECONDS * (1 + CLOCK_RATE_BOUND)
+"""q on one's own clock, which may run fast."""
 KAPPA = 3
 """Watchdog periods that may pass after the licence has ended."""
 

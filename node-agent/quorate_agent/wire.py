@@ -18,9 +18,9 @@ from typing import Any
 
 from quorate_agent.messages import (
     CONFIG_FILE,
-    DISK_FILE,
     KEEPER_LOCK,
     KEEPER_SOCKET,
+    LICENCE_FILE,
     MARKER_FILE,
     MAX_MESSAGE_BYTES,
     PULSE_LOCK,
@@ -35,9 +35,9 @@ from quorate_core.timing import Timing
 
 __all__ = [
     "CONFIG_FILE",
-    "DISK_FILE",
     "KEEPER_LOCK",
     "KEEPER_SOCKET",
+    "LICENCE_FILE",
     "MARKER_FILE",
     "MAX_MESSAGE_BYTES",
     "PULSE_LOCK",
@@ -89,7 +89,7 @@ class PulseConfig:
         try:
             members = tuple(Member(m.slot, m.host, m.excluded, m.weight) for m in self.members)
             derived = Timing(self.licence_seconds, self.watchdog_seconds)
-            return PoolConfig(bytes.fromhex(self.pool_id), members, derived, self.enabled, self.disabled_reason, len(self.disks))
+            return PoolConfig(bytes.fromhex(self.pool_id), members, derived, self.enabled, self.disabled_reason, self.disks)
         except ValueError as error:
             raise BadMessage(f"{CONFIG_FILE}: {error}") from error
 

@@ -149,7 +149,7 @@ class Machine:
         """What a boot changes: another boot id, an empty tmpfs, a watchdog that does not run. The machine must be off."""
         self.dog.power_cycle()
         self.boot_id_file.write_text(str(uuid.uuid4()))
-        for name in (wire.MARKER_FILE, wire.DISK_FILE):
+        for name in (wire.MARKER_FILE, wire.LICENCE_FILE):
             (self.folder / name).unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any]:

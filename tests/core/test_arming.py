@@ -24,8 +24,8 @@ def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more
     )
     said = replace(said, **more)  # type: ignore[arg-type]
     own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED, required=0b111)
-    watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, b"", 0b111)
-    return Peer(b"x", own, NOW - 1, said, NOW - 1, watch)
+    watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, 0b111)
+    return Peer({0: b"x"}, frozenset({0}), own, NOW - 1, said, NOW - 1, watch)
 
 
 def of_timing(one: Peer, timing: Timing) -> Peer:
@@ -57,11 +57,11 @@ def test_a_proposal_is_made_before_anybody_else_has_made_one() -> None:
         (peer(1, views=Views(0b110, 0b111, 0b111)), "does not yet say"),
         (peer(1, views=Views(0b111, 0b110, 0b111)), "does not yet say"),
         (peer(1, known=(Known(0, 9), Known(1, 11))), "does not yet say"),
-        (peer(1, config_hash=bytes(32)), "another pool configuration (members, number of disks, or watchdog timeout)"),
+        (peer(1, config_hash=bytes(32)), "another pool configuration (members, heartbeat disks, or watchdog timeout)"),
         (of_timing(peer(1, config_hash=bytes(32)), FAST), "another pool configuration (its licence is 12 s, here it is 20 s)"),
         (peer(1, phase=Phase.REFUSED), "Refused"),
         (peer(1, phase=Phase.DISARMED), "Disarmed"),
-        (replace(peer(1), watch=certificate.Watch(99, NOW, True, STANDARD.values, b"")), "silent"),
+        (replace(peer(1), watch=certificate.Watch(99, NOW, True, STANDARD.values)), "silent"),
     ],
     ids=[
         "never seen to change", "silent on storage", "silent on the network", "never heard", "does not hear me", "does not read me",
@@ -86,7 +86,7 @@ def test_a_silent_armed_host_blocks_joining_until_it_is_certified() -> None:
     """Row 41."""
     silent = replace(peer(2, phase=Phase.ARMED), changed_at=NOW - 30, heard_at=NOW - 30)
     assert "c was armed and is silent" in consider(peer(1, phase=Phase.ARMED), silent).missing
-    gone = Peer(b"x")
+    gone = Peer({0: b"x"})
     ready = arming.consider(ME, CONFIG, {1: peer(1, phase=Phase.ARMED), 2: gone}, {2: frozenset({12})})
     assert ready == Ready(0b011)
 

@@ -5,64 +5,76 @@ from dataclasses import replace
 import pytest
 
 from quorate_core import certificate, slot
-from quorate_core.certificate import Watch
+from quorate_core.certificate import Judge, Watch
 from quorate_core.licence import Cycle
+from quorate_core.membership import Peer, after_read
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import FAST, STANDARD
 
 SAID = Statement("h1", 1, 7, 100, bytes(32), Phase.ARMED)
-VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True, required=0b111)
-BLOCK = slot.encode(VICTIM)
+VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True, required=0b111, disks=4711)
 R_S = 59.0
 T_N = 8.0
-ME = 0
+DISKS = 4711
+ME = Judge(0, DISKS)
 
 
 def read(at: float, seconds: float = 0.5) -> Cycle:
     return Cycle(1, at, at, at + seconds, b"")
 
 
-def watched(
-    seen: Slot | None = VICTIM, block: bytes = BLOCK, before: Watch | None = None, at: float = 0.0, after_gap: bool = False
-) -> Watch:
-    watch = certificate.observe(before, seen, block, read(at), after_gap=after_gap)
-    assert watch is not None
-    return watch
+def seen(
+    before: Peer | None, at: float, disks: dict[int, Slot | bytes], *, after_gap: bool = False, dead: frozenset[int] = frozenset()
+) -> Peer:
+    """The peer after a read that began at that time and found this on each disk; bytes are what cannot be read."""
+    blocks = {disk: one if isinstance(one, bytes) else slot.encode(one) for disk, one in disks.items()}
+    copies = {disk: one for disk, one in disks.items() if isinstance(one, Slot)}
+    return after_read(before or Peer(), blocks, copies, at + 0.5, after_gap=after_gap, dead=dead)
+
+
+def watched(one: Slot | bytes = VICTIM, before: Peer | None = None, at: float = 0.0, after_gap: bool = False) -> Peer:
+    """After a read of a single disk."""
+    return seen(before, at, {0: one}, after_gap=after_gap)
+
+
+def watch_of(peer: Peer) -> Watch:
+    assert peer.watch is not None
+    return peer.watch
 
 
 def test_the_count_begins_when_the_read_completed_and_ends_when_a_later_one_was_issued() -> None:
     watch = watched()
-    assert watch.since == 0.5
-    early = certificate.verdict(watch, 1, read(0.5 + R_S - 0.1, seconds=3), None, T_N, ME)
+    assert watch_of(watch).since == 0.5
+    early = certificate.verdict(watch_of(watch), 1, read(0.5 + R_S - 0.1, seconds=3), None, T_N, ME)
     assert isinstance(early, str)
-    assert certificate.verdict(watch, 1, read(0.5 + R_S), None, T_N, ME) == Issued(1, 7, R_S, R_S)
+    assert certificate.verdict(watch_of(watch), 1, read(0.5 + R_S), None, T_N, ME) == Issued(1, 7, R_S, R_S)
 
 
 def test_the_victims_own_timing_counts() -> None:
     """Row 42."""
     fast = replace(VICTIM, timing=FAST.values)
-    assert watched(fast, slot.encode(fast)).bound_seconds == 40
+    assert watch_of(watched(fast)).bound_seconds == 40
 
 
 def test_a_late_write_before_the_certificate_starts_the_count_again() -> None:
     """Row 10."""
     moved = replace(VICTIM, statement=replace(SAID, sequence=101))
-    watch = watched(moved, slot.encode(moved), watched(), at=50)
-    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N, ME), str)
+    watch = watched(moved, watched(), at=50)
+    assert isinstance(certificate.verdict(watch_of(watch), 1, read(100), None, T_N, ME), str)
 
 
 def test_a_gap_in_the_own_reads_starts_the_count_again() -> None:
     watch = watched(before=watched(), at=50, after_gap=True)
-    assert isinstance(certificate.verdict(watch, 1, read(100), None, T_N, ME), str)
+    assert isinstance(certificate.verdict(watch_of(watch), 1, read(100), None, T_N, ME), str)
 
 
 def test_a_torn_slot_is_no_change_while_it_stays_torn_the_same_way() -> None:
     """Row 17."""
-    torn = watched(None, b"torn", watched(), at=2)
-    assert torn.since == 2.5, "that it was torn just now is a sign of life"
-    assert watched(None, b"torn", torn, at=30).since == 2.5
-    assert watched(None, b"torn otherwise", torn, at=30).since == 30.5
+    torn = watched(b"torn", watched(), at=2)
+    assert watch_of(torn).since == 2.5, "that it was torn just now is a sign of life"
+    assert watch_of(watched(b"torn", torn, at=30)).since == 2.5
+    assert watch_of(watched(b"torn otherwise", torn, at=30)).since == 30.5
 
 
 @pytest.mark.parametrize(
@@ -76,86 +88,142 @@ def test_a_torn_slot_is_no_change_while_it_stays_torn_the_same_way() -> None:
     ids=["43 no watchdog", "joining", "disarmed", "refused"],
 )
 def test_a_host_that_no_watchdog_is_bound_to_reset_is_never_certified(changed: dict[str, object]) -> None:
-    seen = replace(VICTIM, **changed)  # type: ignore[arg-type]
-    watch = watched(seen, slot.encode(seen))
-    assert "not armed" in str(certificate.verdict(watch, 1, read(10_000), None, T_N, ME))
+    one = replace(VICTIM, **changed)  # type: ignore[arg-type]
+    watch = watched(one)
+    assert "not armed" in str(certificate.verdict(watch_of(watch), 1, read(10_000), None, T_N, ME))
 
 
 def test_packets_that_still_arrive_forbid_it() -> None:
     watch = watched()
-    assert "packets still arrive" in str(certificate.verdict(watch, 1, read(100), 95.0, T_N, ME))
-    assert isinstance(certificate.verdict(watch, 1, read(100), 91.0, T_N, ME), Issued)
+    assert "packets still arrive" in str(certificate.verdict(watch_of(watch), 1, read(100), 95.0, T_N, ME))
+    assert isinstance(certificate.verdict(watch_of(watch), 1, read(100), 91.0, T_N, ME), Issued)
 
 
 def test_a_newcomer_in_the_slot_neither_ends_nor_renews_the_count_for_its_armed_predecessor() -> None:
     """Row 38."""
     newborn = replace(VICTIM, statement=replace(SAID, incarnation=8, phase=Phase.JOINING), boot_id=b"b" * 16)
-    watch = watched(newborn, slot.encode(newborn), watched(), at=30)
-    assert (watch.incarnation, watch.since) == (7, 0.5)
+    watch = watched(newborn, watched(), at=30)
+    assert (watch_of(watch).incarnation, watch_of(watch).since) == (7, 0.5)
 
 
 def test_a_newcomer_of_the_same_boot_ends_the_watch_of_its_predecessor_without_a_certificate() -> None:
     """It was released from its licence while this observer could not read: nothing has reset the host, and its VMs run."""
     armed_again = replace(VICTIM, statement=replace(SAID, incarnation=8, sequence=101))
-    watch = watched(armed_again, slot.encode(armed_again), watched(), at=30)
-    assert (watch.incarnation, watch.since) == (8, 30.5)
-    assert certificate.verdict(watch, 1, read(30.5 + R_S), None, T_N, ME) == Issued(1, 8, R_S, R_S), "the newcomer is watched like any"
+    watch = watched(armed_again, watched(), at=30)
+    assert (watch_of(watch).incarnation, watch_of(watch).since) == (8, 30.5)
+    assert certificate.verdict(watch_of(watch), 1, read(30.5 + R_S), None, T_N, ME) == Issued(1, 8, R_S, R_S), (
+        "the newcomer is watched like any"
+    )
 
 
 def test_while_an_older_life_of_the_same_boot_stands_in_the_slot_nothing_is_counted() -> None:
     older = replace(VICTIM, statement=replace(SAID, incarnation=6, sequence=99))
     watch = watched()
     for at in (10.0, 40.0, 70.0):
-        watch = watched(older, slot.encode(older), watch, at=at)
-        assert isinstance(certificate.verdict(watch, 1, read(at), None, T_N, ME), str)
-    assert (watch.incarnation, watch.since) == (7, 70.5)
+        watch = watched(older, watch, at=at)
+        assert isinstance(certificate.verdict(watch_of(watch), 1, read(at), None, T_N, ME), str)
+    assert (watch_of(watch).incarnation, watch_of(watch).since) == (7, 70.5)
 
 
 def test_a_newcomer_takes_the_place_of_a_predecessor_that_was_never_armed() -> None:
     joining = replace(VICTIM, statement=replace(SAID, phase=Phase.JOINING))
     newborn = replace(VICTIM, statement=replace(SAID, incarnation=8), boot_id=b"b" * 16)
-    watch = watched(newborn, slot.encode(newborn), watched(joining, slot.encode(joining)), at=30)
-    assert (watch.incarnation, watch.since) == (8, 30.5)
+    watch = watched(newborn, watched(joining), at=30)
+    assert (watch_of(watch).incarnation, watch_of(watch).since) == (8, 30.5)
 
 
 def test_one_whose_word_the_silent_host_would_not_need_does_not_certify_it() -> None:
     """It may live on the word of the others while the disk stands still."""
     alone = replace(VICTIM, required=0b110)
-    assert "did not count this host" in str(certificate.verdict(watched(alone, slot.encode(alone)), 1, read(1000), None, T_N, ME))
+    assert "did not count this host" in str(certificate.verdict(watch_of(watched(alone)), 1, read(1000), None, T_N, ME))
 
 
 def test_a_fenced_host_without_vms_is_dead_when_its_last_writes_have_landed_whoever_reads_it() -> None:
     """Row 57."""
     fenced = replace(VICTIM, statement=replace(SAID, phase=Phase.FENCING, sequence=101), stopped=True, required=0)
-    watch = watched(fenced, slot.encode(fenced), watched(), at=10)
-    assert certificate.confirmed(watch, 1, read(15.4)) is None
-    assert certificate.confirmed(watch, 1, read(15.5)) == Issued(1, 7, 5.0, 5.0, Evidence.CONFIRMED)
-    assert watched(fenced, slot.encode(fenced), watch, at=12).stopped_at == 10.5, "counted from the first read that showed it"
+    watch = watched(fenced, watched(), at=10)
+    assert certificate.confirmed(watch_of(watch), 1, read(15.5)) is None, "clocks may be off"
+    assert certificate.confirmed(watch_of(watch), 1, read(15.505)) == Issued(1, 7, 5.005, 5.0, Evidence.CONFIRMED)
+    assert watch_of(watched(fenced, watch, at=12)).stopped_at == 10.5, "counted from the first read that showed it"
 
 
 @pytest.mark.parametrize("changed", [{"stopped": False}, {"statement": replace(SAID, sequence=101)}], ids=["VMs left", "not fenced"])
 def test_nothing_but_the_word_of_a_fenced_host_without_vms_shortens_the_wait(changed: dict[str, object]) -> None:
     fenced = replace(VICTIM, statement=replace(SAID, phase=Phase.FENCING, sequence=101), stopped=True)
-    seen = replace(fenced, **changed)  # type: ignore[arg-type]
-    assert certificate.confirmed(watched(seen, slot.encode(seen)), 1, read(1000)) is None
+    one = replace(fenced, **changed)  # type: ignore[arg-type]
+    assert certificate.confirmed(watch_of(watched(one)), 1, read(1000)) is None
 
 
 def test_an_old_write_that_lands_late_starts_the_count_again_and_unsays_nothing() -> None:
     """Row 10: a block from before it was armed, or from before it was disarmed."""
     joining = replace(VICTIM, statement=replace(SAID, phase=Phase.JOINING, sequence=90), watchdog_armed=False)
-    watch = watched(joining, slot.encode(joining), watched(), at=30)
-    assert (watch.armed, watch.since) == (True, 30.5)
+    watch = watched(joining, watched(), at=30)
+    assert (watch_of(watch).armed, watch_of(watch).since) == (True, 30.5)
     disarmed = replace(VICTIM, statement=replace(SAID, phase=Phase.DISARMED, sequence=120), watchdog_armed=False)
-    watch = watched(VICTIM, BLOCK, watched(disarmed, slot.encode(disarmed), watched(), at=30), at=32)
-    assert not watch.armed
+    watch = watched(VICTIM, watched(disarmed, watched(), at=30), at=32)
+    assert not watch_of(watch).armed
 
 
-def test_copies_of_different_age_that_are_seen_in_turns_are_a_change_only_once() -> None:
-    """Several disks: a host that died between two of its writes leaves them behind, and each read takes the majority that answers first."""
+def silent(peer: Peer, at: float) -> Issued | str:
+    return certificate.verdict(watch_of(peer), 1, read(at), None, T_N, ME)
+
+
+def test_copies_of_different_age_on_several_disks_are_no_change_however_they_are_read() -> None:
+    """A host that died between two of its writes leaves them behind, and each read takes the majority that answers first."""
     newer = replace(VICTIM, statement=replace(SAID, sequence=101))
-    watch = watched(newer, slot.encode(newer), watched(), at=2)
-    assert watch.since == 2.5
-    for at in range(4, 20, 4):
-        watch = watched(before=watch, at=at)
-        watch = watched(newer, slot.encode(newer), watch, at=at + 2)
-    assert watch.since == 4.5, "the older copy was a change when it first came back, and never again"
+    peer = seen(None, 0, {0: VICTIM, 1: newer})
+    for at in range(4, 60, 4):
+        peer = seen(peer, at, {1: newer, 2: VICTIM} if at % 8 else {0: VICTIM, 2: VICTIM})
+    assert watch_of(peer).since == 4.5, "the third disk was read for the first time then"
+    assert isinstance(silent(peer, 4.5 + R_S), Issued)
+
+
+def test_whatever_one_disk_shows_anew_is_a_sign_of_life_also_below_a_higher_number_on_another_disk() -> None:
+    """Row 54: a write of the pulse before, with a lower number, lies over the present one on the only disk that both hosts reach."""
+    older = replace(VICTIM, statement=replace(SAID, sequence=50))
+    peer = seen(None, 0, {0: VICTIM, 1: VICTIM})
+    peer = seen(peer, 30, {0: VICTIM, 1: older})
+    assert (watch_of(peer).since, watch_of(peer).sequence) == (30.5, 100)
+
+
+def test_a_life_that_left_a_higher_number_on_a_minority_of_the_disks_does_not_hide_the_present_one() -> None:
+    left = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=5_000_000, phase=Phase.JOINING))
+    peer = seen(None, 0, {0: VICTIM, 1: VICTIM})
+    for number in range(1, 40):
+        moved = replace(VICTIM, statement=replace(SAID, sequence=100 + number))
+        peer = seen(peer, 2.0 * number, {1: moved, 2: left})
+        assert (watch_of(peer).incarnation, watch_of(peer).since) == (7, 2.0 * number + 0.5)
+        assert peer.slot == moved
+
+
+def test_one_who_comes_later_watches_the_armed_life_and_not_the_one_with_the_highest_number() -> None:
+    left = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=5_000_000, phase=Phase.JOINING))
+    peer = seen(None, 0, {1: VICTIM, 2: left})
+    assert watch_of(peer).incarnation == 7
+    assert silent(peer, 0.5 + R_S) == Issued(1, 7, R_S, R_S)
+
+
+def test_what_is_left_of_a_life_before_the_certified_one_is_not_certified_again() -> None:
+    """The certificate would take the place of the one that the controller waits for."""
+    before = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=50))
+    peer = seen(None, 0, {0: VICTIM, 1: VICTIM}, dead=frozenset({7}))
+    peer = seen(peer, 2, {1: VICTIM, 2: before}, dead=frozenset({7}))
+    assert (peer.watch, peer.slot) == (None, None)
+
+
+def test_on_other_heartbeat_disks_than_its_own_nobody_is_silent() -> None:
+    """Row 28: it has been armed on the disks before, and cannot hear that the pool has others now."""
+    elsewhere = replace(VICTIM, disks=DISKS + 1)
+    assert "on other heartbeat disks" in str(silent(watched(elsewhere), 1000))
+    unknown = replace(VICTIM, disks=0)
+    assert "on other heartbeat disks" in str(silent(watched(unknown), 1000)), "an older agent does not say on which"
+
+
+def test_a_disk_that_has_been_emptied_shows_nobodys_silence() -> None:
+    """Another disk is found under the same path."""
+    peer = seen(watched(), 10, {0: bytes(slot.BLOCK_BYTES)})
+    assert peer.watch is None
+    peer = seen(None, 0, {0: VICTIM, 1: VICTIM})
+    for at in range(2, 80, 2):
+        peer = seen(peer, at, {0: bytes(slot.BLOCK_BYTES), 1: VICTIM})
+    assert isinstance(silent(peer, 80), str)

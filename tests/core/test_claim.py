@@ -18,7 +18,7 @@ UNARMED = replace(FORMER, watchdog_armed=False, statement=replace(SAID, phase=Ph
 
 def waits(block: bytes, dead: frozenset[int] = frozenset()) -> float:
     """For how many seconds the slot is left alone."""
-    seen = Claim(block, 0.0)
+    seen = Claim({0: block}, 0.0)
     return next(t for t in range(100) if not claim.objection(seen, t, "a", BOOT, POOL_ID, dead, STANDARD))
 
 
@@ -46,6 +46,6 @@ def test_a_former_life_that_is_certified_dead_is_not_waited_for() -> None:
 
 def test_a_slot_that_changes_is_in_use_by_another_machine() -> None:
     """Rows 36 and 37."""
-    first = claim.look(None, slot.encode(FORMER), 0)
-    moved = claim.look(first, slot.encode(replace(FORMER, statement=replace(SAID, sequence=2))), 50)
+    first = claim.look(None, {0: slot.encode(FORMER)}, 0)
+    moved = claim.look(first, {0: slot.encode(replace(FORMER, statement=replace(SAID, sequence=2)))}, 50)
     assert "two machines may share one slot" in claim.objection(moved, 60, "a", BOOT, POOL_ID, frozenset(), STANDARD)

@@ -37,8 +37,8 @@ def block(sequence: int) -> bytes:
 
 def run(storage: Storage, paths: list[Path], number: int, write: bytes | None = None, header: bytes | None = None) -> Cycle:
     """One whole cycle on those disks; all of them are told that they may begin."""
-    order = StartCycle(number, 0, write, header, 1, tuple(range(len(paths))) if header else ())
-    storage.order([str(path) for path in paths], POOL, 100.0, order)
+    order = StartCycle(tuple(map(str, paths)), number, 0, write, header, 1, tuple(range(len(paths))) if header else ())
+    storage.order(POOL, 100.0, order)
     deadline = time.monotonic() + 10
     while not (found := storage.results()):
         assert time.monotonic() < deadline, "no cycle came back"
@@ -235,17 +235,32 @@ def test_a_real_device_that_is_too_small_is_refused_by_its_path(tmp_path: Path) 
     assert done.error == f"heartbeat disk {made.stdout.strip()}: it is too small: 131072 bytes; a heartbeat disk needs {slot.DISK_BYTES}"
 
 
-def test_the_disks_of_a_licence_are_remembered_as_a_list_and_an_older_single_one_is_read(
+CONFIG = wire.PulseConfig(
+    "pool",
+    POOL.hex(),
+    True,
+    "",
+    20.0,
+    8.0,
+    "/dev/watchdog",
+    ("/a", "/b", "/c"),
+    6940,
+    bytes(range(32)),
+    (wire.MemberAddress("a", 0, ("10.0.0.1",)),),
+)
+
+
+def test_what_a_licence_belongs_to_is_remembered_for_this_boot_and_nobody_else_may_read_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    remembered.save("boot", ("/a", "/b", "/c"))
-    assert remembered.load("boot") == ("/a", "/b", "/c")
-    assert remembered.load("another boot") == ()
-    Path(wire.DISK_FILE).write_text('{"version": 1, "bootId": "boot", "disk": "/a"}')
-    assert remembered.load("boot") == ("/a",)
-    Path(wire.DISK_FILE).write_text('{"version": 1, "bootId": "boot", "disks": 5}')
-    with pytest.raises(wire.BadMessage, match=r"disk\.json: disks"):
+    assert remembered.load("boot") is None
+    remembered.save("boot", CONFIG)
+    assert remembered.load("boot") == CONFIG
+    assert remembered.load("another boot") is None
+    assert stat.S_IMODE(Path(wire.LICENCE_FILE).stat().st_mode) == 0o600
+    Path(wire.LICENCE_FILE).write_text('{"version": 1, "bootId": "boot", "config": 5}')
+    with pytest.raises(wire.BadMessage, match=r"licence\.json: config"):
         remembered.load("boot")
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from quorate_core import eviction, slot
+from quorate_core.certificate import Judge
 from quorate_core.eviction import Eviction
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
@@ -13,9 +14,10 @@ from quorate_core.timing import FAST, STANDARD
 
 MINE = Slot(bytes(range(16)), bytes(16), Statement("h0", 0, 5, 9, bytes(32), Phase.ARMED), STANDARD.values, True, evictions=((1, 7),))
 BLOCK = slot.encode(MINE)
-VICTIM = Slot(MINE.pool_id, bytes(16), Statement("h1", 1, 7, 9, bytes(32), Phase.ARMED), STANDARD.values, True)
-RECORD = Eviction(1, 7, STANDARD.values, required=0b011)
+VICTIM = Slot(MINE.pool_id, bytes(16), Statement("h1", 1, 7, 9, bytes(32), Phase.ARMED), STANDARD.values, True, disks=4711)
+RECORD = Eviction(1, 7, STANDARD.values, required=0b011, disks=4711)
 R_E = 53.0
+ME = Judge(0, 4711)
 
 
 def cycle(at: float, found: bytes = BLOCK, error: str = "") -> Cycle:
@@ -26,13 +28,13 @@ def test_it_counts_from_the_completion_of_the_cycle_that_first_wrote_it() -> Non
     record = eviction.confirm(RECORD, MINE, cycle(100), 0.0)
     assert record.since == 100.5
     assert eviction.confirm(record, MINE, cycle(102), 0.0).since == 100.5
-    assert isinstance(eviction.verdict(record, cycle(100.5 + R_E - 0.3), None, 8, 0), str)
-    assert eviction.verdict(record, cycle(100.3 + R_E), None, 8, 0) == Issued(1, 7, R_E, R_E, Evidence.EVICTION)
+    assert isinstance(eviction.verdict(record, cycle(100.5 + R_E - 0.3), None, 8, ME), str)
+    assert eviction.verdict(record, cycle(100.3 + R_E), None, 8, ME) == Issued(1, 7, R_E, R_E, Evidence.EVICTION)
 
 
 def test_what_was_not_written_does_not_count() -> None:
     assert eviction.confirm(RECORD, replace(MINE, evictions=()), cycle(100), 0.0).since is None
-    assert eviction.verdict(RECORD, cycle(1000), None, 8, 0) == "its eviction is not yet on the disk"
+    assert eviction.verdict(RECORD, cycle(1000), None, 8, ME) == "its eviction is not yet on the disk"
 
 
 @pytest.mark.parametrize(
@@ -71,12 +73,12 @@ def test_the_longest_timing_that_the_victim_has_published_counts() -> None:
 def test_one_that_still_gives_signs_of_life_when_it_should_be_dead_is_an_alarm_and_no_certificate() -> None:
     """Row 46."""
     record = replace(RECORD, since=0.0)
-    assert "its watchdog has not reset it" in str(eviction.verdict(record, cycle(60), 59.0, 8, 0))
-    assert isinstance(eviction.verdict(record, cycle(60), 50.0, 8, 0), Issued), "signs from before its end are none"
+    assert "its watchdog has not reset it" in str(eviction.verdict(record, cycle(60), 59.0, 8, ME))
+    assert isinstance(eviction.verdict(record, cycle(60), 50.0, 8, ME), Issued), "signs from before its end are none"
 
 
 def test_one_whose_word_the_evicted_host_would_not_need_does_not_certify_it() -> None:
     """It cannot read the record without storage, and may live on the word of the others."""
     record = eviction.observe(replace(RECORD, since=0.0), replace(VICTIM, required=0b110))
-    assert "did not count this host" in str(eviction.verdict(record, cycle(1000), None, 8, 0))
-    assert isinstance(eviction.verdict(eviction.observe(record, replace(VICTIM, required=0b111)), cycle(1000), None, 8, 0), Issued)
+    assert "did not count this host" in str(eviction.verdict(record, cycle(1000), None, 8, ME))
+    assert isinstance(eviction.verdict(eviction.observe(record, replace(VICTIM, required=0b111)), cycle(1000), None, 8, ME), Issued)

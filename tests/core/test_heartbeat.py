@@ -36,7 +36,7 @@ def test_a_new_host_in_the_pool_changes_nothing_for_an_armed_one() -> None:
 def test_an_armed_host_keeps_the_timing_that_it_has_published() -> None:
     after, actions = heartbeat.step(ARMED, Configured(100, replace(CONFIG, timing=FAST)))
     assert after.config == CONFIG
-    assert "takes effect when" in words(actions)
+    assert "take effect when" in words(actions)
 
 
 def test_an_armed_host_keeps_its_slot_and_pool_whatever_a_new_configuration_says() -> None:
@@ -59,7 +59,7 @@ def test_a_host_whose_pool_was_lost_and_made_again_can_be_disarmed_by_disabling_
 
 
 def test_a_slot_that_was_given_to_another_host_is_looked_at_afresh() -> None:
-    watched = Peer(b"x", OF_B, 99.0, watch=Watch(77, 99.0, True, STANDARD.values, b"x"))
+    watched = Peer({0: b"x"}, frozenset({0}), OF_B, 99.0, watch=Watch(77, 99.0, True, STANDARD.values))
     before = replace(ARMED, peers={1: watched}, dead={1: frozenset({76})}, issued=(Issued(1, 76, 59, 59),))
     after, _ = heartbeat.step(before, Configured(100, replace(CONFIG, members=(Member(0, "a"), Member(1, "c")))))
     assert (after.peers, after.dead, after.issued) == ({}, {}, ())
@@ -80,7 +80,7 @@ def test_the_licence_is_over_the_moment_its_deadline_has_passed_and_no_later_cyc
 def test_signs_of_life_of_the_certified_dead_are_ignored_and_reported_once() -> None:
     """Row 11."""
     ghost = replace(OF_B.statement, sequence=4)
-    before = replace(ARMED, dead={1: frozenset({77})}, peers={1: Peer(slot.encode(OF_B))})
+    before = replace(ARMED, dead={1: frozenset({77})}, peers={1: Peer({0: slot.encode(OF_B)})})
     after, actions = heartbeat.step(before, PacketHeard(100, ghost))
     assert after.peers[1].packet is None
     assert "certified dead" in words(actions)

@@ -45,7 +45,7 @@ def said(index: int, sequence: int, hears: int = ALL, phase: Phase = Phase.ARMED
 
 
 def slot_of(index: int, sequence: int, hears: int = ALL, phase: Phase = Phase.ARMED, **changes: object) -> Slot:
-    own = Slot(POOL.pool_id, bytes(16), said(index, sequence, hears, phase), STANDARD.values, True, required=ALL)
+    own = Slot(POOL.pool_id, bytes(16), said(index, sequence, hears, phase), STANDARD.values, True, required=ALL, disks=POOL.disks_digest)
     return replace(own, **changes)  # type: ignore[arg-type]
 
 
@@ -53,8 +53,8 @@ def watched(index: int, at: float, **changes: object) -> Peer:
     """A peer whose slot was last seen to change at that time."""
     own = slot_of(index, 1, **changes)
     block = slot.encode(own)
-    watch = Watch(10 + index, at, True, STANDARD.values, block, ALL, boot_id=own.boot_id)
-    return Peer(block, own, at, own.statement, at, watch)
+    watch = Watch(10 + index, at, True, STANDARD.values, ALL, POOL.disks_digest, boot_id=own.boot_id)
+    return Peer({0: block}, frozenset({0}), own, at, own.statement, at, watch)
 
 
 ARMED = Heart(
@@ -170,8 +170,8 @@ def test_a_host_whose_former_life_was_certified_judges_nobody_before_it_is_let_i
 
     def judged(required: int) -> set[int]:
         still = {i: slot_of(i, 1, required=required) for i in (1, 2)}
-        watch = {i: Watch(10 + i, 20.0, True, STANDARD.values, slot.encode(one), required, 1) for i, one in still.items()}
-        peers = {i: Peer(slot.encode(one), one, 20.0, watch=watch[i]) for i, one in still.items()}
+        watch = {i: Watch(10 + i, 20.0, True, STANDARD.values, required, one.disks, 1) for i, one in still.items()}
+        peers = {i: Peer({0: slot.encode(one)}, frozenset({0}), one, 20.0, watch=watch[i]) for i, one in still.items()}
         own = slot_of(0, 9, statement=said(0, 9, phase=Phase.JOINING, incarnation=99))
         blocks = {0: slot.encode(own)} | {i: slot.encode(one) for i, one in still.items()}
         before = replace(newborn, peers=peers, pending=Pending(1, 102.0, own, Phase.JOINING))
@@ -254,7 +254,7 @@ def test_a_restarted_pulse_carries_its_records_on_and_judges_nobody_for_a_full_r
     assert [(r.slot, r.incarnation, r.since) for r in heart.evictions] == [(2, 12, None)]
     assert (heart.issued, heart.blind_since) == ((Issued(1, 4, 59.0, 59.0),), 100.4)
     counted = [(now, r.since) for now, after, _ in cycles(heart, 101.0, 4, beating(6)) for r in after.evictions]
-    assert counted[0][1] == 105.4, "not before a write of the pulse before must have landed"
+    assert counted[0][1] == 105.405, "not before a write of the pulse before must have landed"
     barred = [after.barred_until for _, after, _ in cycles(heart, 101.0, 2, beating(6))]
     assert barred[-1] >= 101 + R_S
 

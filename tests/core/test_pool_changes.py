@@ -18,7 +18,15 @@ from quorate_core.timing import STANDARD
 
 CONFIG = PoolConfig(bytes(range(1, 17)), (Member(0, "a"), Member(1, "b")), STANDARD)
 POOL = replace(CONFIG, members=(Member(0, "a"), Member(1, "b"), Member(2, "c")))
-VICTIM = Slot(POOL.pool_id, bytes(16), Statement("b", 1, 77, 3, POOL.hash, Phase.ARMED), STANDARD.values, True, required=0b111)
+VICTIM = Slot(
+    POOL.pool_id,
+    bytes(16),
+    Statement("b", 1, 77, 3, POOL.hash, Phase.ARMED),
+    STANDARD.values,
+    True,
+    required=0b111,
+    disks=POOL.disks_digest,
+)
 DEAD = slot.encode(VICTIM)
 NO_DOG = Keeper(Mode.CLOSED, problem="/dev/watchdog: No such file or directory")
 REFUSED = Heart(
@@ -89,7 +97,7 @@ def issued_over(peers: dict[int, Peer], *, packets_from: int | None = None) -> l
 
 def test_every_survivor_publishes_the_death_also_when_another_one_said_so_first() -> None:
     """Else the certificate is lost with its one issuer: if that one dies or cannot reach the API, nobody ever tells the controller."""
-    watched = Peer(DEAD, VICTIM, 40.0, watch=Watch(77, 41.0, True, STANDARD.values, DEAD, 0b111))
+    watched = Peer({0: DEAD}, frozenset({0}), VICTIM, 40.0, watch=Watch(77, 41.0, True, STANDARD.values, 0b111, POOL.disks_digest))
     assert [(index, life) for _, index, life in issued_over({1: watched})] == [(1, 77)]
 
 

@@ -12,13 +12,14 @@ import pytest
 from quorate_agent import wire
 from quorate_agent.clock import now
 from quorate_agent.pulse import __main__ as pulses
-from quorate_agent.pulse import describe, links, stopper
+from quorate_agent.pulse import describe, links, remembered, stopper
 from quorate_agent.pulse.disk import Disk
 from quorate_agent.pulse.network import Received
 from quorate_agent.voice import Voice
 from quorate_core import packet, slot
-from quorate_core.heart import Keeper, KeeperSaid, StopVms, Tick
+from quorate_core.heart import CycleDone, GiveDeadline, Keeper, KeeperSaid, StopVms, Tick
 from quorate_core.keeping import Mode
+from quorate_core.licence import Cycle
 from quorate_core.slot import Slot
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import STANDARD
@@ -27,19 +28,40 @@ POOL = bytes(range(1, 17))
 BOOT = "00000000-0000-0000-0000-000000000001"
 
 
-def config(disk: Path) -> wire.PulseConfig:
-    members = (wire.MemberAddress("a", 0, ("127.0.0.1",)), wire.MemberAddress("b", 1, ("127.0.0.2",)))
+LICENSED = Keeper(Mode.LICENSED, 5, 1e12, "dog", "dog", 8.0)
+
+
+def config(disk: Path, own_slot: int = 0) -> wire.PulseConfig:
+    members = (wire.MemberAddress("a", own_slot, ("127.0.0.1",)), wire.MemberAddress("b", 1, ("127.0.0.2",)))
     return wire.PulseConfig("p", POOL.hex(), True, "", 20, 8, "dog", (str(disk),), 16940, bytes(16), members)
 
 
-def start(run: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, orders: list[str]) -> pulses.Pulse:
+def start(run: Path, wanted: wire.PulseConfig, monkeypatch: pytest.MonkeyPatch, orders: list[str]) -> pulses.Pulse:
     """A pulse that has just started, with its configuration read and its disk's orders noted instead of carried out."""
     monkeypatch.chdir(run)
-    (run / wire.CONFIG_FILE).write_text(config(disk).to_json())
+    (run / wire.CONFIG_FILE).write_text(wanted.to_json())
     monkeypatch.setattr(Disk, "order", lambda worker, _: orders.append(worker.path))
     made = pulses.Pulse("a", BOOT, Voice("test"))
     made._look_for_config()
     return made
+
+
+def licensed(run: Path, wanted: wire.PulseConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[pulses.Pulse, str]:
+    """One that finds a licence, reads, and renews it; and the disk that it asked last."""
+    orders: list[str] = []
+    pulse = start(run, wanted, monkeypatch, orders)
+    pulse._step(KeeperSaid(100.0, LICENSED))
+    pulse._step(Tick(100.1))
+    pulse._act(GiveDeadline(5, 1e12), 100.2, "")
+    return pulse, orders[-1]
+
+
+def renew(run: Path, wanted: wire.PulseConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in a process of its own, so that whatever it holds is free again when it has ended."""
+    before = multiprocessing.get_context("fork").Process(target=licensed, args=(run, wanted, monkeypatch))
+    before.start()
+    before.join(30)
+    assert before.exitcode == 0
 
 
 def test_a_pulse_restarted_under_a_licence_stays_on_the_disk_on_which_that_licence_was_earned(
@@ -47,25 +69,33 @@ def test_a_pulse_restarted_under_a_licence_stays_on_the_disk_on_which_that_licen
 ) -> None:
     """The pool moves to a copy of its disk. The survivors, not restarted, see this host silent on the old one; it renews on the copy."""
     old, copy = tmp_path / "old", tmp_path / "copy"
+    renew(tmp_path, config(old), monkeypatch)
+    _, disk = licensed(tmp_path, config(copy), monkeypatch)
+    assert disk == str(old)
+
+
+@pytest.mark.parametrize("change", ["gone", "moved"])
+def test_a_pulse_restarted_under_a_licence_goes_on_in_the_slot_that_the_licence_belongs_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Its entry has left the configuration, or has another slot there: without its slot it would be reset. Then it keeps the old one."""
+    before = config(tmp_path / "disk")
+    renew(tmp_path, before, monkeypatch)
+    after = replace(before, members=before.members[1:]) if change == "gone" else config(tmp_path / "disk", own_slot=5)
+    pulse, _ = licensed(tmp_path, after, monkeypatch)
+    assert pulse._heart.resuming
     mine = Slot(POOL, bytes(16), Statement("a", 0, 5, 10, bytes(32), Phase.ARMED), STANDARD.values, True)
-    data = slot.encode_header(POOL) + slot.encode(mine)
-    for disk in (old, copy):
-        disk.write_bytes(data)
-    licensed = Keeper(Mode.LICENSED, 5, 1e12, "dog", "dog", 8.0)
-
-    def cycle_on(disk: Path) -> str:
-        orders: list[str] = []
-        pulse = start(tmp_path, disk, monkeypatch, orders)
-        pulse._step(KeeperSaid(100.0, licensed))
-        pulse._step(Tick(100.1))
-        return orders[-1]
-
-    # In a process of its own, so that whatever it holds is free again when it has ended.
-    before = multiprocessing.get_context("fork").Process(target=cycle_on, args=(old,))
-    before.start()
-    before.join(30)
-    assert before.exitcode == 0
-    assert cycle_on(copy) != str(copy)
+    blocks = {0: slot.encode(mine), 1: bytes(slot.BLOCK_BYTES)}
+    read = Cycle(pulse._heart.cycles, 100.1, 100.2, 100.3, None, slot.encode_header(POOL), blocks)
+    pulse._step(CycleDone(100.4, read))
+    pulse._look_for_config()
+    assert pulse._config == before
+    pulse._look_for_config()
+    assert pulse._config == after
+    assert pulse._heart.member is not None
+    assert (pulse._heart.member.slot, pulse._heart.phase) == (0, Phase.ARMED)
+    assert pulse._remember()
+    assert remembered.load(BOOT) == before, "also for the pulse that comes next"
 
 
 def test_a_second_pulse_on_one_host_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +151,7 @@ def test_vms_are_counted_without_waiting_and_a_doubt_is_said_once_and_is_no_coun
 def test_packets_with_another_key_or_of_another_pool_are_dropped_counted_and_named_in_the_arming_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool_id: bytes, key: bytes, words: str
 ) -> None:
-    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    pulse = start(tmp_path, config(tmp_path / "disk"), monkeypatch, [])
     data = packet.encode(Statement("b", 1, 9, 1, bytes(32), Phase.JOINING), pool_id, key)
     pulse._hear(Received(data, 0, "127.0.0.2"))
     assert sum(pulse._dropped.counts.values()) == 1
@@ -131,7 +161,7 @@ def test_packets_with_another_key_or_of_another_pool_are_dropped_counted_and_nam
 
 
 def test_a_second_path_brings_copies_that_count_for_the_path_and_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    pulse = start(tmp_path, config(tmp_path / "disk"), monkeypatch, [])
     red_blue = (wire.MemberAddress("a", 0, ("127.0.0.1", "127.0.1.1")), wire.MemberAddress("b", 1, ("127.0.0.2", "127.0.1.2")))
     (tmp_path / "new").write_text(replace(config(tmp_path / "disk"), members=red_blue, interfaces=("red", "blue")).to_json())
     (tmp_path / "new").replace(tmp_path / wire.CONFIG_FILE)
@@ -174,7 +204,7 @@ def test_a_configuration_that_could_not_be_read_once_is_taken_over_at_the_next_l
 
 
 def test_a_configuration_that_is_refused_is_said_on_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    pulse = start(tmp_path, config(tmp_path / "disk"), monkeypatch, [])
     before = pulse._config
     Path(wire.CONFIG_FILE).write_text(replace(config(tmp_path / "disk"), port=0).to_json())
     pulse._look_for_config()
@@ -183,7 +213,7 @@ def test_a_configuration_that_is_refused_is_said_on_the_host(tmp_path: Path, mon
 
 
 def test_a_keeper_of_another_version_is_said_on_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pulse = start(tmp_path, tmp_path / "disk", monkeypatch, [])
+    pulse = start(tmp_path, config(tmp_path / "disk"), monkeypatch, [])
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(wire.KEEPER_SOCKET)
         listener.listen(1)

@@ -13,9 +13,11 @@ from typing import Protocol
 from quorate_core import slot
 from quorate_core.heart import StartCycle
 from quorate_core.licence import Cycle
+from quorate_core.statement import Malformed
 
 from .engine import Engine
 
+POOL_ID = bytes(range(1, 17))
 EMPTY = bytes(slot.BLOCK_BYTES)
 _REMEMBERED = 40
 _SECTOR = 512
@@ -55,8 +57,9 @@ class SharedDisk:
 class Effect:
     """One fault of a path. `kinds` are the operations it touches: look, write, read.
 
-    `fails`: they answer with an error; `hangs`: they answer when the fault is over. `lands`: such a write lands all the same, after
-    `late_seconds` if that is set. `slow` is the time of a whole cycle. `torn` is the share of writes of which only the first sectors land.
+    `fails`: they answer with an error; `hangs`: they answer when the fault is over, with both with an error. `lands`: such a write lands
+    all the same, after `late_seconds` if that is set. `slow` is the time of a whole cycle. `torn` is the share of writes of which only the
+    first sectors land.
     `stale`: reads show what stood there when the fault began.
     """
 
@@ -81,6 +84,7 @@ class _Order:
     done: Callable[[Cycle], None]
     shares: tuple[float, float, float] = (0.0, 0.0, 0.0)
     found: bytes = b""
+    ours: bool = True
     read_issued: float = 0.0
     error: str = ""
     got_header: bytes = b""
@@ -94,6 +98,7 @@ class Path:
         self._engine, self._disk, self._chance = engine, disk, chance
         self._effects: list[Effect] = []
         self.on_landed: Callable[[], None] | None = None
+        self._looked_at, self._is_pools = b"", False
 
     def add(self, effect: Effect) -> None:
         """A fault begins."""
@@ -128,8 +133,9 @@ class Path:
     def _at_once(self, process: Process, order: _Order) -> None:
         """Nothing is wrong: all operations happen within a few milliseconds."""
         what = order.what
-        order.found = self._disk.blocks.get(what.slot, EMPTY) if what.block is not None else b""
-        self._land(order, what.block)
+        order.ours = order.header is not None or self._is_ours()
+        order.found = self._disk.blocks.get(what.slot, EMPTY) if what.block is not None and order.ours else b""
+        self._land(order, what.block if order.ours else None)
         order.read_issued = process.clock()
         order.got_header, order.got = self._disk.header, dict(self._disk.blocks)
         self._engine.after(0.01, process.when_awake, lambda: self._complete(process, order))
@@ -142,7 +148,8 @@ class Path:
             return
 
         def happens() -> None:
-            order.found = self._content()[1].get(order.what.slot, EMPTY)
+            order.ours = order.header is not None or self._is_ours()
+            order.found = self._content()[1].get(order.what.slot, EMPTY) if order.ours else b""
 
         self._operate("look", process, order, order.shares[0], happens, lambda: self._write(process, order))
 
@@ -150,7 +157,10 @@ class Path:
         if order.what.block is None and order.header is None:
             self._read(process, order)
             return
-        block = order.what.block
+        block = order.what.block if order.ours else None
+        if block is None and order.header is None:
+            self._read(process, order)
+            return
         torn = max((e.torn for e in self._effects), default=0.0)
         if block is not None and torn and self._chance.random() < torn:
             cut = _SECTOR * self._chance.randrange(1, 8)
@@ -186,13 +196,21 @@ class Path:
             return
         if kind == "write" and effect.lands:
             self._engine.after(instant if effect.late_seconds is None else effect.late_seconds, happens)
-        if effect.fails:
+        if effect.fails and not effect.hangs:
             order.error = f"heartbeat disk: input/output error of a {kind}"
             self._engine.after(seconds, process.when_awake, lambda: self._complete(process, order))
             return
 
+        early = kind == "read" and self._chance.random() < 0.5
+        if early:
+            self._engine.after(instant, happens)  # it is carried out; only the answer hangs
+
         def released() -> None:
-            if kind != "write" or not effect.lands:
+            if effect.fails:
+                order.error = f"heartbeat disk: input/output error of a {kind}"
+                process.when_awake(lambda: self._complete(process, order))
+                return
+            if not early and (kind != "write" or not effect.lands):
                 happens()
             answered()
 
@@ -205,6 +223,17 @@ class Path:
             self._disk.write(order.what.slot, block)
             if self.on_landed is not None:
                 self.on_landed()
+
+    def _is_ours(self) -> bool:
+        """Whether the disk carries this pool's header: no other is written, and it is looked at before each write."""
+        header = self._content()[0]
+        if header is not self._looked_at:
+            self._looked_at = header
+            try:
+                self._is_pools = slot.decode_header(header) == POOL_ID
+            except Malformed:
+                self._is_pools = False
+        return self._is_pools
 
     def _take(self, order: _Order) -> None:
         header, blocks = self._content()
@@ -229,7 +258,8 @@ class Path:
                 Cycle(what.number, order.issued, order.read_issued or order.issued, completed, what.block, error=order.error)
             )  # fmt: skip
             return
+        written = what.block if order.ours else None
         blocks = {index: order.got.get(index, EMPTY) for index in range(what.last_slot + 1)}
         order.done(
-            Cycle(what.number, order.issued, order.read_issued, completed, what.block, order.got_header, blocks, found=order.found)
+            Cycle(what.number, order.issued, order.read_issued, completed, written, order.got_header, blocks, found=order.found)
         )  # fmt: skip

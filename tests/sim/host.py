@@ -7,6 +7,7 @@ when the simulated power goes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quorate_core import heart as hearts
@@ -15,7 +16,7 @@ from quorate_core.keeping import Marker
 from quorate_core.pool import PoolConfig
 from quorate_core.statement import Statement
 
-from .disks import Path
+from .disks import Path, SharedDisk
 from .keeper import Dog, Keeper
 from .pulse import Pulse
 
@@ -38,8 +39,11 @@ class Host:
         )
         self._offset = 0.0
         self._granularity = granularity_seconds
-        self.paths = [Path(world.engine, disk, world.engine.chance(f"disk {index} {number}")) for number, disk in enumerate(world.disks)]
+        self.paths: list[Path] = []
+        for disk in world.disks:
+            self.reach(disk)
         self.config: PoolConfig | None = None
+        self.remembered: PoolConfig | None = None
         self.life = 0
         self.died_at: float | None = 0.0
         self.vms_stopped_at: float | None = None
@@ -57,6 +61,12 @@ class Host:
         self.pulse: Pulse
         self.keeper: Keeper
 
+    def reach(self, disk: SharedDisk) -> None:
+        """There is one disk more, and a way to it."""
+        path = Path(self.engine, disk, self.engine.chance(f"disk {self.index} {len(self.paths)}"))
+        path.on_landed = partial(self.monitor.sign, self.index)
+        self.paths.append(path)
+
     # power
 
     def boot(self) -> None:
@@ -65,7 +75,7 @@ class Host:
         self.died_at = self.vms_stopped_at = self._vms_stop_at = None
         self.boot_id = bytes([self.index + 1, self.life]) * 8
         self.boot_name = f"boot-{self.index}-{self.life}"
-        self.marker, self.restarts = None, 0
+        self.marker, self.remembered, self.restarts = None, None, 0
         started = self._chance.choice([self._chance.uniform(0.5, 20), self._chance.uniform(0, 1e6)])
         self._offset = started - self.engine.now * self.rate
         life = self.life
@@ -167,7 +177,7 @@ class Host:
         """The pool's configuration arrives."""
         self.config = config
         if self.alive:
-            self.pulse.take(lambda now: hearts.Configured(now, config))
+            self.pulse.configure()
 
     # VMs
 

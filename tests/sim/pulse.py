@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from quorate_core import disks as disk_sets
@@ -15,9 +17,11 @@ from quorate_core import heart as hearts
 from quorate_core import heartbeat, keeping
 from quorate_core.heart import Heart
 from quorate_core.licence import Cycle
+from quorate_core.pool import PoolConfig
 from quorate_core.statement import Phase, Statement
 
 if TYPE_CHECKING:
+    from .disks import Path
     from .host import Host
 
 _LONGEST_SLEEP_SECONDS = 0.5
@@ -35,16 +39,29 @@ class Pulse:
         self._paused_until = self._loop_paused_until = 0.0
         self._worker_inbox: deque[Callable[[], None]] = deque()
         self._inbox: deque[Callable[[], None]] = deque()
-        self._disks = disk_sets.Disks(len(host.paths))
+        self._disks = disk_sets.Disks()
+        self._paths: dict[str, Path] = {}
+        self._bound: PoolConfig | None = None
+        self._may_resume = host.remembered is not None
         self._wakes_at = float("inf")
         self._order: tuple[hearts.StartCycle, float] | None = None
 
     def start(self) -> None:
         """What the process does first: its configuration is on the host's own disk, then it finds the keeper."""
-        if self._host.config is not None:
-            self.take(lambda now: hearts.Configured(now, self._host.config))  # type: ignore[arg-type]
+        if self._host.remembered is not None:
+            self._take_over(self._host.remembered)
+        else:
+            self.configure()
         self._engine.after(self._chance.uniform(0.01, 0.3), self.when_awake, self._meet_keeper)
         self._wake()
+
+    def configure(self) -> None:
+        """The configuration is new: it is taken over, but not before it is known whether a licence goes on under another one."""
+        if self._host.config is not None and not self._may_resume:
+            self._take_over(self._host.config)
+
+    def _take_over(self, config: PoolConfig) -> None:
+        self.take(lambda now: hearts.Configured(now, config))
 
     def _meet_keeper(self) -> None:
         self._host.keeper_speaks()
@@ -122,9 +139,15 @@ class Pulse:
     def _step(self, event: hearts.Event) -> None:
         before = self.heart
         self.heart, actions = heartbeat.step(before, event)
+        core = self.heart.config
+        if isinstance(event, hearts.Configured) and core is not None and core.members == event.config.members:
+            self._bound = replace(event.config, disks=core.disks, timing=core.timing)
         for action in actions:
             self._act(action, event.now)
         self._host.monitor.after_step(self._host, before, self.heart)
+        if self._may_resume and self.heart.keeper is not None and not self.heart.resuming:
+            self._may_resume = False
+            self._engine.after(self._chance.random(), self.configure)
 
     def _act(self, action: hearts.Action, now: float) -> None:
         match action:
@@ -135,6 +158,7 @@ class Pulse:
             case hearts.OpenWatchdog(timeout):
                 self._host.keeper_hears(lambda: self._host.keeper.open(timeout))
             case hearts.GiveDeadline(incarnation, deadline):
+                self._host.remembered = self._bound
                 name = f"{incarnation:016x}"
                 self._host.keeper_hears(lambda: self._host.keeper.take(lambda at: keeping.DeadlineGiven(at, name, deadline)))
             case hearts.ReleaseKeeper(incarnation):
@@ -149,23 +173,38 @@ class Pulse:
 
     def _begin(self, what: hearts.StartCycle, issued: float) -> None:
         self._order = (what, issued)
+        self._use(what.disks)
         started = disk_sets.begin(self._disks, what.number, what.slot, what.block)
         self._disks = started.disks
         self._give(started.orders)
 
+    def _use(self, names: tuple[str, ...]) -> None:
+        """A disk that is used on goes on being busy; of the others nothing is heard any more."""
+        if tuple(self._paths) == names:
+            return
+        before = {name: index for index, name in enumerate(self._paths)}
+        busy = frozenset(i for i, name in enumerate(names) if before.get(name) in self._disks.busy)
+        failed_at = {i: at for i, name in enumerate(names) if (at := self._disks.failed_at.get(before.get(name, -1))) is not None}
+        self._disks = disk_sets.Disks(len(names), busy=busy, failed_at=failed_at)
+        self._paths = {name: self._host.paths[int(name)] for name in names}
+
     def _give(self, indexes: tuple[int, ...]) -> None:
         assert self._order is not None
         what, issued = self._order
+        names = tuple(self._paths)
         for index in indexes:
             header = what.header if index in what.blank_disks else None
-            path = self._host.paths[index]
-            path.run(self, what, issued, header, lambda cycle, index=index: self._answered(index, cycle))  # type: ignore[misc]
+            done = partial(self._answered, names[index])
+            self._paths[names[index]].run(self, what, issued, header, done)
 
-    def _answered(self, index: int, cycle: Cycle) -> None:
+    def _answered(self, name: str, cycle: Cycle) -> None:
         """The worker is done; the decision loop takes it in when it can."""
-        self._when(self._loop_paused_until, self._inbox, lambda: self._take_answer(index, cycle))
+        self._when(self._loop_paused_until, self._inbox, lambda: self._take_answer(name, cycle))
 
-    def _take_answer(self, index: int, cycle: Cycle) -> None:
+    def _take_answer(self, name: str, cycle: Cycle) -> None:
+        if name not in self._paths:
+            return
+        index = tuple(self._paths).index(name)
         outcome = disk_sets.answered(self._disks, index, cycle)
         self._disks = outcome.disks
         self._give(outcome.orders)

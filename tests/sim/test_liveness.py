@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from quorate_core import certificate
+from quorate_core import certificate, membership
 from quorate_core.slot import Issued
 from quorate_core.timing import Timing, TimingValues
 
@@ -212,7 +212,7 @@ def test_the_simulation_finds_the_planted_bug_kappa_1(monkeypatch: pytest.Monkey
 
 
 def _without_countdown(
-    watch: certificate.Watch, index: int, cycle: object, heard: float | None, timeout: float, my_slot: int
+    watch: certificate.Watch, index: int, cycle: object, heard: float | None, timeout: float, judge: certificate.Judge
 ) -> Issued | str:
     return Issued(index, watch.incarnation, 0.0, watch.bound_seconds) if watch.armed else "not armed"
 
@@ -226,9 +226,9 @@ def test_the_simulation_finds_a_missing_restart_of_the_countdown_after_a_gap(mon
     """An observer that trusts a clock instead of reads: it counts from the last change that it happens to remember."""
     honest: Callable[..., certificate.Watch | None] = certificate.observe
 
-    def forgetful(watch: certificate.Watch | None, *rest: object, after_gap: bool) -> certificate.Watch | None:
-        seen = honest(watch, *rest, after_gap=False)
+    def forgetful(watch: certificate.Watch | None, *rest: object) -> certificate.Watch | None:
+        seen = honest(watch, *rest)
         return replace(seen, since=watch.since) if watch is not None and seen is not None else seen
 
-    monkeypatch.setattr(certificate, "observe", forgetful)
+    monkeypatch.setattr(membership, "observe", forgetful)
     assert _finds(range(6))

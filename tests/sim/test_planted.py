@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from quorate_core import certificate, clique, cycles, keeping, licence
+from quorate_core import certificate, clique, cycles, keeping, licence, membership, slot
 from quorate_core.keeping import Keeping, Mode
-from quorate_core.slot import Slot
+from quorate_core.statement import Malformed
 
 from . import scenario
 from .faults import Event
@@ -25,8 +25,8 @@ def found(profile: str, rule: str, seeds: range) -> int | None:
 def test_without_the_eviction_check_a_vm_runs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = licence.judge
 
-    def careless(cycle: licence.Cycle, slots: Mapping[int, Slot], *rest: object) -> licence.Evidence | licence.NoEvidence:
-        unread = {index: replace(one, evictions=()) for index, one in slots.items()}
+    def careless(cycle: licence.Cycle, copies: cycles.Copies, *rest: object) -> licence.Evidence | licence.NoEvidence:
+        unread = {index: {disk: replace(one, evictions=()) for disk, one in by_disk.items()} for index, by_disk in copies.items()}
         return honest(cycle, unread, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cycles, "judge", careless)
@@ -34,16 +34,32 @@ def test_without_the_eviction_check_a_vm_runs_twice(monkeypatch: pytest.MonkeyPa
 
 
 def test_who_takes_another_life_of_the_same_boot_for_a_reset_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by seed 1354: a pool that is paused and armed again, while one host cannot read."""
+    """A pool that is paused and armed again, while one host cannot read."""
     released = scenario.load(Path(__file__).parent / "scenarios" / "released-and-claimed-again.yaml").schedule
     assert play(released).findings == []
     honest = certificate.observe
 
-    def careless(watch: certificate.Watch | None, *rest: object, after_gap: bool) -> certificate.Watch | None:
-        return honest(watch and replace(watch, boot_id=b"another"), *rest, after_gap=after_gap)  # type: ignore[arg-type]
+    def careless(watch: certificate.Watch | None, *rest: object) -> certificate.Watch | None:
+        return honest(watch and replace(watch, boot_id=b"another"), *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(certificate, "observe", careless)
+    monkeypatch.setattr(membership, "observe", careless)
     assert "double run" in {finding.rule for finding in play(released).findings}
+
+
+def test_who_trusts_the_highest_number_among_the_copies_of_several_disks_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write of the pulse before, with a lower number, lies over the present one on the only disk that the survivor shares with it."""
+    late = scenario.load(Path(__file__).parent / "scenarios" / "late-write-of-the-pulse-before.yaml").schedule
+    assert play(late).findings == []
+    honest = licence.Cycle.copies
+
+    def number(block: bytes) -> int:
+        try:
+            return slot.decode(block).statement.sequence
+        except Malformed:
+            return -1
+
+    monkeypatch.setattr(licence.Cycle, "copies", lambda cycle, index: {0: max(honest(cycle, index).values(), key=number)})
+    assert "double run" in {finding.rule for finding in play(late).findings}
 
 
 def test_a_keeper_that_hides_that_its_watchdog_has_failed_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,18 @@
 the agent."""
 
 from dataclasses import replace
-from functools import partial
 
 from quorate_core.pool import Member, PoolConfig
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import WATCHDOG_GRANULARITY_SECONDS, Timing
 
-from .disks import SharedDisk
+from .disks import POOL_ID, SharedDisk
 from .engine import Engine
 from .host import Host
 from .invariants import Monitor
 from .network import Network
 
 TIMING = Timing(6, 2)
-POOL_ID = bytes(range(1, 17))
 _API_SECONDS = (0.1, 2.0)
 
 
@@ -26,7 +24,7 @@ class World:
         self.engine = Engine(seed)
         weights = weights or {}
         members = tuple(Member(i, f"h{i}", weight=weights.get(i, 0)) for i in range(count))
-        self.config = PoolConfig(POOL_ID, members, timing, disks=disks)
+        self.config = PoolConfig(POOL_ID, members, timing, disks=tuple(map(str, range(disks))))
         self.disks = [SharedDisk() for _ in range(disks)]
         self.network = Network(self.engine, count, self._deliver)
         self.monitor = Monitor(self.engine, count)
@@ -37,8 +35,6 @@ class World:
         self.monitor.timing = timing
         for host in self.hosts:
             host.config = self.config
-            for path in host.paths:
-                path.on_landed = partial(self.monitor.sign, host.index)
             host.boot()
 
     @property
@@ -66,6 +62,20 @@ class World:
         if not self.api_away[host.index] and host.config != self.config:
             host.configure(self.config)
 
+    def use_disks(self, numbers: list[int]) -> None:
+        """The pool's heartbeat disks change to these; a number that is new is a disk on which nothing was ever written."""
+        while len(self.disks) <= max(numbers):
+            self.disks.append(SharedDisk())
+            for host in self.hosts:
+                host.reach(self.disks[-1])
+        self.configure(replace(self.config, disks=tuple(map(str, numbers))))
+
+    def change_membership(self, index: int, *, member: bool) -> None:
+        """A host leaves the pool's configuration, or comes back into it."""
+        others = tuple(m for m in self.config.members if m.slot != index)
+        back = (Member(index, f"h{index}"),) if member else ()
+        self.configure(replace(self.config, members=tuple(sorted((*others, *back), key=lambda m: m.slot))))
+
     def api_leaves(self, index: int) -> None:
         """This host cannot reach the API."""
         self.api_away[index] += 1
@@ -76,7 +86,7 @@ class World:
         self._bring(self.hosts[index])
 
     def change_member(self, index: int, **changes: object) -> None:
-        """A member is excluded, gets another weight, or leaves."""
+        """A member is excluded, or gets another weight."""
         members = tuple(replace(m, **changes) if m.slot == index else m for m in self.config.members)  # type: ignore[arg-type]
         self.configure(replace(self.config, members=members))
 

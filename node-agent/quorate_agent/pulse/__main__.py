@@ -10,6 +10,7 @@ import secrets
 import select
 import sys
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,8 +43,8 @@ class Pulse:
         self._heart = hearts.Heart(host, uuid.UUID(boot_id).bytes, secrets.randbits(64) or 1)
         self._config: wire.PulseConfig | None = None
         self._config_seen: tuple[int, int] | None = None
-        self._remembered = remembered.load(boot_id)
-        self._disks: tuple[str, ...] = ()
+        self._bound = self._remembered = remembered.load(boot_id)
+        self._may_resume = self._bound is not None
         self._storage, self._network = Storage(), Network()
         self._keeper, self._audience = KeeperLink(), Audience()
         self._stopper = stopper.Worker(who_stops) if who_stops is not None else None
@@ -123,16 +124,15 @@ class Pulse:
     def _act(self, action: hearts.Action, now: float, sender: str) -> None:
         match action:
             case hearts.StartCycle():
-                self._choose_disks()
                 pool_id = self._heart.config.pool_id if self._heart.config is not None else b""
-                self._storage.order(self._disks, pool_id, now, action)
+                self._storage.order(pool_id, now, action)
             case hearts.SendPacket(said):
                 self._send(said)
             case hearts.OpenWatchdog(timeout_seconds):
                 device = self._config.watchdog_device if self._config else ""
                 self._keeper.tell(wire.message("open", device=device, timeoutSeconds=timeout_seconds))
             case hearts.GiveDeadline(incarnation, deadline):
-                if self._remember_disks():
+                if self._remember():
                     self._keeper.tell(wire.message("deadline", incarnation=f"{incarnation:016x}", deadline=deadline))
             case hearts.ReleaseKeeper(incarnation):
                 self._keeper.tell(wire.message("release", incarnation=f"{incarnation:016x}"))
@@ -162,24 +162,19 @@ class Pulse:
             self._voice.say(sentence, loud=True)
         self._complaints[subject] = sentence
 
-    def _choose_disks(self) -> None:
-        # While a licence runs, its evidence stays on the disks it began on, also when this pulse is not the one that began it.
-        if self._heart.deadline is None and self._config is not None:
-            self._disks = self._config.disks
-        elif not self._disks:
-            self._disks = self._remembered or (self._config.disks if self._config else ())
-        self._remember_disks()
-
-    def _remember_disks(self) -> bool:
-        """Whether the next pulse will know the disks. A deadline that it could renew on others is not given."""
-        if self._remembered == self._disks:
-            return True
+    def _remember(self) -> bool:
+        """Whether the next pulse will know what the licence belongs to. A deadline that it could renew on other disks is not given."""
+        if self._bound is None or self._remembered == self._bound:
+            return self._bound is not None
         try:
-            remembered.save(self._boot_id, self._disks)
+            remembered.save(self._boot_id, self._bound)
         except OSError as error:
-            self._voice.say(f"{wire.DISK_FILE} cannot be saved ({error.strerror}); no licence is asked for", loud=True)
-            return False
-        self._remembered = self._disks
+            known = self._remembered is not None and self._remembered.disks == self._bound.disks
+            what = "the next pulse will begin with the configuration before" if known else "no licence is asked for"
+            self._complain("licence", f"{wire.LICENCE_FILE} cannot be saved ({error.strerror}); {what}")
+            return known
+        self._complain("licence", "")
+        self._remembered = self._bound
         return True
 
     def _send(self, said: Statement) -> None:
@@ -191,6 +186,12 @@ class Pulse:
     def _look_for_config(self) -> None:
         if self._config is not None:
             self._network.bind(self._config, self._heart.host, clock.now())  # again each time: an address may come up after the agent
+        if self._may_resume and self._bound is not None:
+            # A licence goes on under the configuration that it belongs to; the present one is read when it is known whether there is one.
+            if self._config is None:
+                self._take_over(self._bound)
+            self._may_resume = self._heart.keeper is None or self._heart.resuming
+            return
         try:
             found = Path(wire.CONFIG_FILE).stat()
             stamp = (found.st_mtime_ns, found.st_ino)
@@ -205,13 +206,19 @@ class Pulse:
             return
         self._config_seen = stamp
         self._complain("configuration", "")
-        if self._heart.deadline is not None and self._disks and config.disks != self._disks:
-            self._voice.say(f"other heartbeat disks take effect when this host has been disarmed; now {', '.join(self._disks)}", loud=True)
         if len(config.disks) == 2:
             self._voice.say("the pool has two heartbeat disks: both are needed; a third would let any one of them fail")
+        self._take_over(config)
+
+    def _take_over(self, config: wire.PulseConfig) -> None:
         self._config = config
         self._network.bind(config, self._heart.host, clock.now())
-        self._step(hearts.Configured(clock.now(), config.core()))
+        wanted = config.core()
+        self._step(hearts.Configured(clock.now(), wanted))
+        core = self._heart.config
+        if core is not None and (core.pool_id, core.members) == (wanted.pool_id, wanted.members):
+            licence, watchdog = core.timing.licence_seconds, core.timing.watchdog_seconds
+            self._bound = replace(config, disks=core.disks, licence_seconds=licence, watchdog_seconds=watchdog)
 
     def _describe(self) -> None:
         now = clock.now()

@@ -1,7 +1,6 @@
 """All heartbeat disks of the pool, one worker each, as one: asks those that are idle, hands over a cycle once `quorate_core.disks` has it.
 
-The rule is the core's; here are only the threads and the orders. While a licence runs the list of disks stays what it was when it began:
-the caller sees to that.
+The rule is the core's, and so is the list of disks; here are only the threads and the orders.
 """
 
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ class Storage:
         self._order: Order | None = None
         self._may_begin: tuple[int, ...] = ()
 
-    def order(self, paths: Sequence[str], pool_id: bytes, issued_at: float, what: StartCycle) -> None:
+    def order(self, pool_id: bytes, issued_at: float, what: StartCycle) -> None:
         """Ask all idle disks for that cycle; returns at once."""
-        self._use(paths)
+        self._use(what.disks)
         self._order = Order(pool_id, what.number, issued_at, what.slot, what.block, what.header, what.last_slot)
         self._may_begin = what.blank_disks
         outcome = disks.begin(self._state, what.number, what.slot, what.block)
@@ -63,8 +62,10 @@ class Storage:
             if worker.path not in paths:
                 worker.retire()
         self._workers = [kept[path][1] if path in kept else Disk(path) for path in paths]
-        busy = frozenset(i for i, path in enumerate(paths) if path in kept and kept[path][0] in self._state.busy)
-        self._state = replace(disks.Disks(len(paths)), busy=busy)
+        before = {i: kept[path][0] for i, path in enumerate(paths) if path in kept}
+        busy = frozenset(i for i, was in before.items() if was in self._state.busy)
+        failed_at = {i: self._state.failed_at[was] for i, was in before.items() if was in self._state.failed_at}
+        self._state = replace(disks.Disks(len(paths)), busy=busy, failed_at=failed_at)
 
     def _give(self, indexes: Sequence[int]) -> None:
         for index in indexes:
