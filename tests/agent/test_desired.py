@@ -66,7 +66,7 @@ def test_weights_and_all_disks_reach_pulse() -> None:
     config = configured(pool(heartbeat={"storage": storage}), [heavy])
     assert isinstance(config, wire.PulseConfig)
     assert config.disks == ("/dev/one", "/dev/two", "/dev/three")
-    assert (config.core().disks, config.core().members[0].weight) == (3, 7)
+    assert (config.core().disks, config.core().members[0].weight) == (config.disks, 7)
     assert wire.PulseConfig.from_json(config.to_json()) == config
 
 

@@ -340,3 +340,15 @@ def test_an_evicted_host_with_vms_left_goes_on_writing_so_that_a_watchdog_that_d
     written = next(a.block for a in actions if isinstance(a, StartCycle))
     assert written is not None
     assert slot.decode(written).stopped
+
+
+@pytest.mark.parametrize(("proposal", "waits"), [(ALL, 0.0), (0, R_S)], ids=["founder", "newcomer"])
+def test_who_founds_the_pool_judges_at_once_and_who_joins_it_watches_it_first(proposal: int, waits: float) -> None:
+    """The others have armed on the founder's own proposal: they need its word from the beginning."""
+    before = replace(
+        ARMED, phase=Phase.JOINING, proposal=proposal, deadline=None, licensed=False, confirmed=False, no_evidence="", next_cycle_at=1e9,
+        keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0),
+    )  # fmt: skip
+    after, _ = heartbeat.step(before, Tick(100.5))
+    assert after.phase is Phase.ARMED, after.message
+    assert max(0.0, after.barred_until - 100.5) == waits

@@ -62,6 +62,14 @@ def test_who_trusts_the_highest_number_among_the_copies_of_several_disks_lets_a_
     assert "double run" in {finding.rule for finding in play(late).findings}
 
 
+def test_a_pulse_that_begins_with_the_numbers_of_the_one_before_costs_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its peers take its packets for replayed ones, and evict it."""
+    twice = scenario.load(Path(__file__).parent / "scenarios" / "restarted-twice-while-writes-fail.yaml")
+    assert scenario.run(twice).failures == ()
+    monkeypatch.setattr(cycles, "_MOST_NUMBERS_A_SECOND", 0)
+    assert any("h1 never evicted" in failure for failure in scenario.run(twice).failures)
+
+
 def test_a_keeper_that_hides_that_its_watchdog_has_failed_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = scenario.load(Path(__file__).parent / "scenarios" / "failed-watchdog.yaml").schedule
     assert play(failed).findings == []
