@@ -107,8 +107,12 @@ def _verdict(
         return f"this host may not judge for another {heart.barred_until - cycle.completed_at:.0f} s"
     peer, timeout = heart.peers.get(other.slot, membership.Peer()), config.timing.network_timeout_seconds
     me = Judge(member.slot, config.disks_digest)
+    dead = heart.dead.get(other.slot, frozenset())
+    # Of one that others have certified, only the count of its silence shows that it still writes or speaks. That the count began anew may
+    # also mean that this host could not look, which is no alarm.
+    quiet = watch.incarnation if watch is not None and watch.armed and cycle.completed_at - watch.since > timeout else None
     for record in heart.evictions:
-        if record.slot == other.slot and record.incarnation not in heart.dead.get(other.slot, frozenset()):
+        if record.slot == other.slot and (record.incarnation not in dead or record.incarnation == quiet):
             found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout, me)
             if isinstance(found, Issued) or found.startswith(eviction.ALARM):
                 return found

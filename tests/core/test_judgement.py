@@ -126,6 +126,35 @@ def test_the_evictor_may_die_the_adopter_certifies_from_its_own_record() -> None
     assert now >= 104.2 + 53, "it counts from its own write, one cycle after it read the record"
 
 
+def first_certificate_of_2(others: Iterator[dict[int, Slot]]) -> tuple[float, Issued] | None:
+    """When this host says first that h2 is dead, and on which evidence."""
+    return next(((now, c) for now, heart, _ in cycles(ARMED, 102.0, 40, others) for c in heart.issued if c.slot == 2), None)
+
+
+def test_a_certificate_by_the_evictor_does_not_end_the_adopters_own_count_of_the_eviction() -> None:
+    """Row 56: the evicted wrote until it was reset, so its silence alone would prove its death much later."""
+
+    def others() -> Iterator[dict[int, Slot]]:
+        for number in range(40):
+            dead = (Issued(2, 12, 53.0, 53.0, Evidence.EVICTION),) if number >= 27 else ()
+            yield {1: slot_of(1, 2 + number, evictions=((2, 12),), certificates=dead), 2: slot_of(2, 2 + min(number, 10))}
+
+    found = first_certificate_of_2(others())
+    assert found is not None
+    now, certificate = found
+    assert certificate.evidence is Evidence.EVICTION
+    assert 104.2 + 53 <= now <= 104.2 + 53 + 2
+
+
+def test_one_that_still_writes_is_not_certified_by_its_eviction_although_another_host_has_said_that_it_is_dead() -> None:
+    def others() -> Iterator[dict[int, Slot]]:
+        for number in range(40):
+            dead = (Issued(2, 12, 53.0, 53.0, Evidence.EVICTION),) if number >= 20 else ()
+            yield {1: slot_of(1, 2 + number, evictions=((2, 12),), certificates=dead), 2: slot_of(2, 2 + number)}
+
+    assert first_certificate_of_2(others()) is None
+
+
 def test_both_sides_of_a_split_agree_first_and_then_one_is_evicted() -> None:
     """Row 26: h2 hears nobody, and nobody hears it."""
     evicted_at, agreed_at = None, None
