@@ -20,7 +20,8 @@ from quorate_core.timing import Timing
 @dataclass(frozen=True, slots=True)
 class Peer:
     """What is known of the host of one slot. `blocks` is what each disk showed there last, `shown` the disks on which there was ever
-    anything. `slot` is the newest copy of its present life. `changed_at` is None until its slot has changed before our eyes.
+    anything, `latest` those of the last read. `slot` is the newest copy of its present life. `changed_at` is None until its slot has
+    changed before our eyes.
 
     `presumed` is the incarnation that the pulse before this one heard: heard as well until `presumed_until`, as long as no packet came.
 
@@ -30,6 +31,7 @@ class Peer:
 
     blocks: Mapping[int, bytes] = field(default_factory=dict)
     shown: frozenset[int] = frozenset()
+    latest: frozenset[int] = frozenset()
     slot: Slot | None = None
     changed_at: float | None = None
     packet: Statement | None = None
@@ -92,17 +94,14 @@ def after_read(
     """The peer after one more read of its slot, completed `at`: its block on each disk, and those of them that are intact. `dead` are its
     incarnations that were certified."""
     fresh = frozenset(disk for disk, block in blocks.items() if peer.blocks.get(disk) != block)
-    moved = fresh.intersection(peer.blocks)
+    # What a disk that was not in the read before shows may have been written long ago.
+    moved = fresh & peer.latest
     written = frozenset(disk for disk, block in blocks.items() if not is_empty(block))
     sight = Sight(at, copies, fresh, emptied=not peer.shown.isdisjoint(blocks.keys() - written), after_gap=after_gap)
     # A life that somebody has certified was armed, so its number stood on a majority before the next life began, which is above it. What is
     # below is left of a life before: nothing of that is to be certified any more.
     floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
-    living = {
-        disk: one
-        for disk, one in copies.items()
-        if one.statement.incarnation not in dead and (one.statement.sequence > floor or disk in moved)
-    }
+    living = {disk: one for disk, one in copies.items() if one.statement.incarnation not in dead and one.statement.sequence > floor}
     lives = {one.statement.incarnation for one in living.values()}
     certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
@@ -111,10 +110,11 @@ def after_read(
     # A watch that went over to an incarnation that nobody has certified is not this one's business.
     condemned = condemned if condemned is not None and condemned.incarnation in dead else None
     peer = replace(
-        peer, blocks={**peer.blocks, **blocks}, shown=peer.shown | written, watch=watch, condemned=condemned
+        peer, blocks={**peer.blocks, **blocks}, shown=peer.shown | written, latest=frozenset(blocks), watch=watch, condemned=condemned
     )  # fmt: skip
-    # What has just been written is the present life of the host; what merely stands there may be left of another one.
-    seen = newest([living[disk] for disk in moved if disk in living]) or newest(living.values())
+    # A life that goes on, or one that has just written, is the host's present one; what merely stands there may be left of another.
+    wrote = newest(living[disk] for disk in moved if disk in living)
+    seen = _further(peer, living.values()) or wrote or newest(living.values())
     if seen is None:
         # The dead, perhaps a late write of theirs (the caller reports it), are ignored for membership.
         alive = not certified or (peer.slot is not None and peer.slot.statement.incarnation not in dead)
@@ -122,14 +122,20 @@ def after_read(
     said = seen.statement
     if peer.slot is None:
         # The first sight of a slot is no life sign, unless the block had been read before and was something else.
-        return replace(peer, slot=seen, changed_at=at if moved else None)
+        return replace(peer, slot=seen, changed_at=at if wrote is not None else None)
     was = peer.slot.statement
     if was.incarnation == said.incarnation and said.sequence < was.sequence:
         return peer  # an old write that landed late, or another disk's: no sign of life, and nothing that still holds
-    if was.incarnation != said.incarnation and not moved and was.incarnation in lives:
+    if was.incarnation != said.incarnation and wrote is None and was.incarnation in lives:
         return peer  # both merely stand there
     same = (was.incarnation, was.sequence) == (said.incarnation, said.sequence)
     return replace(peer, slot=seen, changed_at=peer.changed_at if same else at)
+
+
+def _further(peer: Peer, copies: Iterable[Slot]) -> Slot | None:
+    """The newest copy of the life that is known as the present one, if it is newer than what is known of it."""
+    own = newest(one for one in copies if one.statement.incarnation == peer.incarnation)
+    return own if own is not None and peer.slot is not None and own.statement.sequence > peer.slot.statement.sequence else None
 
 
 def after_packet(peer: Peer, said: Statement, at: float) -> Peer:

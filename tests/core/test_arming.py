@@ -25,7 +25,7 @@ def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more
     said = replace(said, **more)  # type: ignore[arg-type]
     own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED, required=0b111)
     watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, 0b111)
-    return Peer({0: b"x"}, frozenset({0}), own, NOW - 1, said, NOW - 1, watch)
+    return Peer({0: b"x"}, frozenset({0}), frozenset({0}), own, NOW - 1, said, NOW - 1, watch)
 
 
 def of_timing(one: Peer, timing: Timing) -> Peer:

@@ -211,6 +211,17 @@ def test_what_is_left_of_a_life_before_the_certified_one_is_not_certified_again(
     assert (peer.watch, peer.slot) == (None, None)
 
 
+def test_what_a_disk_shows_that_was_away_brings_no_former_life_back() -> None:
+    """It was written long ago: the dead host would count as back, and its certificate would be withdrawn."""
+    former = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=50))
+    for dead in (frozenset({7}), frozenset[int]()):
+        peer = seen(None, 0, {0: VICTIM, 2: replace(former, statement=replace(former.statement, sequence=40))})
+        peer = seen(peer, 2, {0: VICTIM, 1: VICTIM}, dead=dead)
+        before = peer.slot
+        peer = seen(peer, 4, {1: VICTIM, 2: former}, dead=dead)
+        assert peer.slot == before == (None if dead else VICTIM)
+
+
 def test_on_other_heartbeat_disks_than_its_own_nobody_is_silent() -> None:
     """Row 28: it has been armed on the disks before, and cannot hear that the pool has others now."""
     elsewhere = replace(VICTIM, disks=DISKS + 1)

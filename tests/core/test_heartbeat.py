@@ -59,7 +59,7 @@ def test_a_host_whose_pool_was_lost_and_made_again_can_be_disarmed_by_disabling_
 
 
 def test_a_slot_that_was_given_to_another_host_is_looked_at_afresh() -> None:
-    watched = Peer({0: b"x"}, frozenset({0}), OF_B, 99.0, watch=Watch(77, 99.0, True, STANDARD.values))
+    watched = Peer({0: b"x"}, frozenset({0}), frozenset({0}), OF_B, 99.0, watch=Watch(77, 99.0, True, STANDARD.values))
     before = replace(ARMED, peers={1: watched}, dead={1: frozenset({76})}, issued=(Issued(1, 76, 59, 59),))
     after, _ = heartbeat.step(before, Configured(100, replace(CONFIG, members=(Member(0, "a"), Member(1, "c")))))
     assert (after.peers, after.dead, after.issued) == ({}, {}, ())

@@ -54,7 +54,7 @@ def watched(index: int, at: float, **changes: object) -> Peer:
     own = slot_of(index, 1, **changes)
     block = slot.encode(own)
     watch = Watch(10 + index, at, True, STANDARD.values, ALL, POOL.disks_digest, boot_id=own.boot_id)
-    return Peer({0: block}, frozenset({0}), own, at, own.statement, at, watch)
+    return Peer({0: block}, frozenset({0}), frozenset({0}), own, at, own.statement, at, watch)
 
 
 ARMED = Heart(
@@ -200,7 +200,7 @@ def test_a_host_whose_former_life_was_certified_judges_nobody_before_it_is_let_i
     def judged(required: int) -> set[int]:
         still = {i: slot_of(i, 1, required=required) for i in (1, 2)}
         watch = {i: Watch(10 + i, 20.0, True, STANDARD.values, required, one.disks, 1) for i, one in still.items()}
-        peers = {i: Peer({0: slot.encode(one)}, frozenset({0}), one, 20.0, watch=watch[i]) for i, one in still.items()}
+        peers = {i: Peer({0: slot.encode(one)}, frozenset({0}), frozenset({0}), one, 20.0, watch=watch[i]) for i, one in still.items()}
         own = slot_of(0, 9, statement=said(0, 9, phase=Phase.JOINING, incarnation=99))
         blocks = {0: slot.encode(own)} | {i: slot.encode(one) for i, one in still.items()}
         before = replace(newborn, peers=peers, pending=Pending(1, 102.0, own, Phase.JOINING))

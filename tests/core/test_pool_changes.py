@@ -97,7 +97,9 @@ def issued_over(peers: dict[int, Peer], *, packets_from: int | None = None) -> l
 
 def test_every_survivor_publishes_the_death_also_when_another_one_said_so_first() -> None:
     """Else the certificate is lost with its one issuer: if that one dies or cannot reach the API, nobody ever tells the controller."""
-    watched = Peer({0: DEAD}, frozenset({0}), VICTIM, 40.0, watch=Watch(77, 41.0, True, STANDARD.values, 0b111, POOL.disks_digest))
+    watched = Peer(
+        {0: DEAD}, frozenset({0}), frozenset({0}), VICTIM, 40.0, watch=Watch(77, 41.0, True, STANDARD.values, 0b111, POOL.disks_digest)
+    )
     assert [(index, life) for _, index, life in issued_over({1: watched})] == [(1, 77)]
 
 

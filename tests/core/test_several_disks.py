@@ -21,7 +21,9 @@ VICTIM = Slot(
     THREE.pool_id, bytes(16), Statement("b", 1, 77, 3, THREE.hash, Phase.ARMED), STANDARD.values, True, required=0b11,
     disks=THREE.disks_digest,
 )  # fmt: skip
-WATCHED = Peer({0: slot.encode(VICTIM)}, frozenset({0}), VICTIM, 41.0, watch=Watch(77, 41.0, True, STANDARD.values, 0b11, VICTIM.disks))
+WATCHED = Peer(
+    {0: slot.encode(VICTIM)}, frozenset({0}), frozenset({0}), VICTIM, 41.0, watch=Watch(77, 41.0, True, STANDARD.values, 0b11, VICTIM.disks)
+)
 JOINING = Heart(
     "a", bytes(16), 5, config=THREE, phase=Phase.JOINING, keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0), claimed=True, sequence=10,
     disk_problem="", peers={1: WATCHED}, evidence_at=99.0, last_read_at=99.0,
