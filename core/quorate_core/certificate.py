@@ -11,7 +11,7 @@ Nothing is restarted without a certificate, and every doubt ends in none. The pr
 * only an incarnation that was armed under a running watchdog: nothing resets any other;
 * not while packets of that incarnation still arrive;
 * only by one whose word the silent host would need to live without storage (`storageless.py`): this one has not given it;
-* only on the disks on which the silent host proves its life, by its own newest slot; a disk that has been emptied shows nobody's silence;
+* only on the disks on which the silent host proves its life, by its own newest slot;
 * only on a cycle that is itself evidence for the observer: a host that cannot prove its own life does not declare another's death.
 
 When a new incarnation appears in the slot, the count for the old one goes on: the newcomer is not a sign of the old one's life. But if it
@@ -19,9 +19,11 @@ comes from the same boot of the host, nothing has reset that host, and no silenc
 its licence, while this observer could not read, and its VMs may run. A watch of it ends then, without a certificate.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from quorate_core.claim import was_armed
+from quorate_core.copies import Found, newest
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
@@ -34,32 +36,6 @@ class Judge:
 
     slot: int
     disks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What one read, completed `at`, showed of one slot: its intact copies by disk, and the disks on which it was not what it had been.
-    `emptied`: on one of them it had been something and is nothing. `after_gap`: the own reads before it left a gap that is too long."""
-
-    at: float
-    copies: Mapping[int, Slot]
-    fresh: frozenset[int]
-    emptied: bool = False
-    after_gap: bool = False
-
-    def lives(self) -> dict[int, Slot]:
-        """The newest copy of each incarnation, but of those that another one of the same boot has followed. Within one boot numbers rise
-        from life to life; lives of different boots cannot be put in order by them."""
-        found: dict[int, Slot] = {}
-        for one in self.copies.values():
-            said = one.statement
-            if said.incarnation not in found or said.sequence > found[said.incarnation].statement.sequence:
-                found[said.incarnation] = one
-        return {
-            life: one
-            for life, one in found.items()
-            if not any(o.boot_id == one.boot_id and o.statement.sequence > one.statement.sequence for o in found.values())
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +60,12 @@ class Watch:
         return self.timing.release_after_silence_seconds
 
 
-def observe(watch: Watch | None, sight: Sight, candidates: Collection[int]) -> Watch | None:
-    """The watch after one more read of its slot. It may begin for one of these incarnations, an armed one if there is one."""
-    if sight.emptied:
-        watch = None
-    copies = sight.copies.values()
+def observe(
+    watch: Watch | None, found: Found, fresh: Collection[int], at: float, candidates: Collection[int], *, after_gap: bool
+) -> Watch | None:
+    """The watch after one more read of its slot, completed `at`, that showed something new on the disks `fresh`; `after_gap`: the own reads
+    before it left a gap that is too long. It may begin for one of these incarnations, an armed one if there is one."""
+    copies = found.intact.values()
     if watch is not None:
         mine = [one for one in copies if one.statement.incarnation == watch.incarnation]
         highest = max([watch.sequence, *(one.statement.sequence for one in mine)])
@@ -97,33 +74,37 @@ def observe(watch: Watch | None, sight: Sight, candidates: Collection[int]) -> W
             watch = None
         elif kin and not mine:
             # Which of the two is the newer cannot be told, so nothing is counted while it stands there.
-            return replace(watch, since=sight.at)
+            return replace(watch, since=at)
     if watch is None or not watch.armed:
-        lives = [one for life, one in sight.lives().items() if life in candidates]
-        chosen = max(lives, key=lambda one: (_is_armed(one), one.statement.sequence), default=None)
+        # What a later life of the same boot, or another owner of the slot, has found there and written over elsewhere, may be anything but
+        # the last word of its life: it may have been released.
+        lives = [one for one in found.holding() if one.statement.incarnation in candidates and not _written_over(one, found)]
+        chosen = max(lives, key=lambda one: (was_armed(one), one.statement.sequence), default=None)
         if chosen is not None and (watch is None or chosen.statement.incarnation != watch.incarnation):
-            return _with_newest(Watch(chosen.statement.incarnation, sight.at, False, chosen.timing), chosen, sight.at)
+            return _with_newest(Watch(chosen.statement.incarnation, at, False, chosen.timing), chosen, at)
     if watch is None:
         return None
     # What cannot be read may be its own; a newcomer of another boot is no sign of it.
-    if sight.after_gap or any(_may_be_of(watch, sight.copies.get(disk)) for disk in sight.fresh):
-        watch = replace(watch, since=sight.at)
-    newest = max((one for one in copies if one.statement.incarnation == watch.incarnation), key=_sequence, default=None)
-    return watch if newest is None or _sequence(newest) < watch.sequence else _with_newest(watch, newest, sight.at)
+    if after_gap or any(_may_be_of(watch, found.intact.get(disk)) for disk in fresh):
+        watch = replace(watch, since=at)
+    last = newest(one for one in copies if one.statement.incarnation == watch.incarnation)
+    return watch if last is None or last.statement.sequence < watch.sequence else _with_newest(watch, last, at)
+
+
+def _written_over(one: Slot, found: Found) -> bool:
+    return one.statement.sequence < max(
+        [found.foreign, *(other.statement.sequence for other in found.intact.values() if other.boot_id == one.boot_id)]
+    )
 
 
 def _may_be_of(watch: Watch, copy: Slot | None) -> bool:
     return copy is None or copy.statement.incarnation == watch.incarnation
 
 
-def _sequence(seen: Slot) -> int:
-    return seen.statement.sequence
-
-
 def _with_newest(watch: Watch, seen: Slot, at: float) -> Watch:
     return replace(
         watch,
-        armed=_is_armed(seen),
+        armed=was_armed(seen),
         timing=seen.timing,
         required=seen.required,
         disks=seen.disks,
@@ -174,8 +155,3 @@ def _stopped_at(before: float | None, seen: Slot, at: float) -> float | None:
     if not (seen.stopped and seen.statement.phase is Phase.FENCING):
         return None
     return before if before is not None else at
-
-
-def _is_armed(seen: Slot) -> bool:
-    # A host that says it is fencing was armed, and its watchdog still runs: fencing ends in a reset, not in disarming.
-    return seen.watchdog_armed and seen.statement.phase in (Phase.ARMED, Phase.FENCING)

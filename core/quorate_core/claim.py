@@ -62,5 +62,6 @@ def _wait(block: bytes, host: str, boot_id: bytes, pool_id: bytes, dead: frozens
 
 
 def was_armed(found: slot.Slot) -> bool:
-    """Whether that life was under its watchdog, so that others may wait for its certificate."""
+    """Whether that life was under its watchdog, so that others may wait for its certificate. One that says it is fencing was armed, and its
+    watchdog still runs: fencing ends in a reset, not in disarming."""
     return found.watchdog_armed and found.statement.phase in (Phase.ARMED, Phase.FENCING)

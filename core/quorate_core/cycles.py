@@ -3,13 +3,11 @@
 What is said about others follows in `judgement`.
 """
 
-import functools
-import operator
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from quorate_core import claim, judgement, membership, pool, publish, slot
+from quorate_core import claim, copies, judgement, membership, pool, publish, slot
 from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, GiveDeadline, Heart, Pending, ReleaseKeeper, Say
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
@@ -20,9 +18,6 @@ _NEXT_LIFE_GAP = 1_000_000
 _MOST_NUMBERS_A_SECOND = 100
 """Packets, and slots that reached no majority of the disks, carry higher numbers than the last slot that is read. The next life, or the
 next pulse, starts above all of them; of the same boot also if the one before has left nothing to be read."""
-
-Copies = Mapping[int, Mapping[int, slot.Slot]]
-"""The intact slots of one read, by slot and disk."""
 
 
 def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, ...]]:
@@ -45,16 +40,24 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     heart = _look_at_disk(heart, config, member, cycle)
     if heart.disk_problem:
         return replace(heart, no_evidence=heart.disk_problem), ()
-    copies = membership.intact(cycle, config)
-    mine = copies.get(member.slot, {}).values()
+    found = copies.find(cycle, config)
+    mine = found[member.slot].holding()
     # Once this host has said that it has no storage, nothing that it knew of the others' silence counts any more.
-    heart, actions = _read_peers(heart, config, member, cycle, copies, afresh=heart.blind_since is not None)
+    heart, actions = _read_peers(heart, config, member, cycle, found, afresh=heart.blind_since is not None)
     if heart.resuming:
         return _resume(heart, now, config, mine), tuple(actions)
     if not heart.claimed:
         return _claim(heart, now, config, member, cycle, mine), tuple(actions)
     limit = config.timing.cycle_limit_seconds
-    proof = judge(cycle, copies, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
+    proof = judge(
+        cycle,
+        {index: one.holding() for index, one in found.items()},
+        config.pool_id,
+        member.slot,
+        heart.incarnation,
+        limit,
+        heart.claimed_over,
+    )
     match proof:
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
@@ -108,27 +111,26 @@ def _look_at_disk(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
 
 
 def _read_peers(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, copies: Copies, *, afresh: bool
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, found: Mapping[int, copies.Found], *, afresh: bool
 ) -> tuple[Heart, list[Action]]:
     actions: list[Action] = []
-    everything = [one for by_disk in copies.values() for one in by_disk.values()]
-    for other in everything:
+    for other in (copy for one in found.values() for copy in one.intact.values()):
         heart = replace(heart, dead=_joined(heart.dead, other))
     mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    heart = replace(heart, evicted=mine.union(*(other.evictions for other in everything)))
+    heart = replace(heart, evicted=mine.union(*(other.evictions for one in found.values() for other in one.holding())))
     last = heart.last_read_at
     after_gap = afresh or (last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds)
     peers = dict(heart.peers)
     for one in config.members:
         if one.slot == member.slot:
             continue
-        was, blocks, seen = peers.get(one.slot, membership.Peer()), cycle.copies(one.slot), copies.get(one.slot, {})
+        was, seen = peers.get(one.slot, membership.Peer()), found[one.slot]
         lives = heart.dead.get(one.slot, frozenset())
-        for disk, copy in seen.items():
-            if copy.statement.incarnation in lives and was.blocks.get(disk, blocks[disk]) != blocks[disk]:
+        for disk, copy in seen.intact.items():
+            if copy.statement.incarnation in lives and was.blocks.get(disk, seen.blocks[disk]) != seen.blocks[disk]:
                 heart, said = shout(heart, one.slot, copy.statement.incarnation, one.host, "a slot write")
                 actions.extend(said)
-        peers[one.slot] = membership.after_read(was, blocks, seen, cycle.completed_at, after_gap=after_gap, dead=lives)
+        peers[one.slot] = membership.after_read(was, seen, cycle.completed_at, after_gap=after_gap, dead=lives)
     return replace(heart, peers=peers, last_read_at=cycle.completed_at), actions
 
 
@@ -142,7 +144,8 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
     # What the former lives of this host had said about others stays true; it is carried over until they are back.
     carried = _certified(mine)
-    former = membership.newest(one for one in mine if claim.was_armed(one))
+    # Of its own boot no life has been reset: it was released.
+    former = copies.newest(one for one in mine if claim.was_armed(one) and one.boot_id != heart.boot_id)
     if former is not None and former.statement.incarnation not in dead:
         # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
         # is restarted on it (`hostphase`).
@@ -184,16 +187,15 @@ def _certified(mine: Collection[slot.Slot]) -> tuple[slot.Issued, ...]:
     return tuple(found.values())
 
 
-def _resume(heart: Heart, now: float, config: pool.PoolConfig, copies: Collection[slot.Slot]) -> Heart:
-    own = [one for one in copies if one.statement.incarnation == heart.incarnation]
-    mine = membership.newest(own)
+def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[slot.Slot]) -> Heart:
+    mine = copies.newest(one for one in held if one.statement.incarnation == heart.incarnation)
     if mine is None:
         return replace(heart, no_evidence="this host's own slot does not show the incarnation that its licence belongs to")
     # The published licence binds, whatever the configuration says by now.
     bound = replace(config, timing=replace(config.timing, licence_seconds=mine.timing.licence_seconds))
     # Fencing is final, also for the pulse that comes after; else it goes on as armed, or as leaving.
     phase = mine.statement.phase if mine.statement.phase in (Phase.DISARMED, Phase.FENCING) else Phase.ARMED
-    records = _carried(own)
+    records = _carried((mine,))
     return replace(
         heart,
         config=bound,
@@ -201,10 +203,10 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, copies: Collectio
         resuming=False,
         claimed=True,
         sequence=mine.statement.sequence + _NEXT_LIFE_GAP + int(now * _MOST_NUMBERS_A_SECOND),
-        issued=_certified(own),
+        issued=mine.certificates,
         evictions=records,
         evicted=heart.evicted.union((record.slot, record.incarnation) for record in records),
-        required=functools.reduce(operator.or_, (one.required for one in own), config.required),
+        required=mine.required | config.required,
         # A write of the pulse before may still be on its way.
         settled_at=now + SETTLE_SECONDS,
         # It may have said that it had no storage, and nobody remembers.

@@ -167,6 +167,7 @@ def _merge(disks: Disks, cycles: dict[int, Cycle]) -> Cycle:
         found=_worst(disks.block, [c.found for c in parts]),
         blank=tuple(sorted(disks.blank)),
         reads={index: c.blocks for index, c in sorted({**beside, **cycles}.items())},
+        carried_by=frozenset(cycles),
         failed_at=max((at for index, at in disks.failed_at.items() if index in cycles), default=None),
     )
 

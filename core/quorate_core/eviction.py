@@ -61,10 +61,11 @@ def doubt(record: Eviction, cycle: Cycle) -> Eviction:
 
 
 def confirm(record: Eviction, written: Slot, cycle: Cycle, not_before: float) -> Eviction:
-    """The record after a cycle that was evidence and wrote `written`. Counts from `not_before` at the earliest."""
-    if record.since is not None or (record.slot, record.incarnation) not in written.evictions:
+    """The record after a cycle that was evidence and wrote `written`. It counts from one that began when no older write could land any
+    more: what carried it then, carries it on."""
+    if record.since is not None or (record.slot, record.incarnation) not in written.evictions or cycle.issued_at < not_before:
         return record
-    return replace(record, since=max(cycle.completed_at, not_before))
+    return replace(record, since=cycle.completed_at)
 
 
 def observe(record: Eviction, seen: Slot | None) -> Eviction:

@@ -119,6 +119,9 @@ def _verdict(
             why = found
     if watch is None or not silence:
         return why
+    if peer.emptied:
+        # It may be another disk than the one on which that host proves its life.
+        return "a heartbeat disk shows nothing any more where its slot was"
     return certificate.verdict(watch, other.slot, cycle, peer.heard_of(watch.incarnation), timeout, me)
 
 

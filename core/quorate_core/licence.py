@@ -19,9 +19,10 @@ class Cycle:
     `blocks` is empty if the read failed; `written` is None for a cycle that only read. `found` is what stood in the own slot just before it
     was written; empty if nobody looked. `blank` names, by number, the heartbeat disks on which nothing was ever written.
 
-    Of several disks `reads` has the blocks of each, by number, and `blocks` of each slot one that is not empty; of the own slot one that is
-    not what was written, if there is one. `failed_at` is when a write to a disk that carried this cycle was last found to have failed, this
-    one or an older one: until it must have landed (`timing.SETTLE_SECONDS`) it may lie over what was written since.
+    Of several disks `carried_by` are the majority that answers for it; `reads` has the blocks of each that was read, by number, and
+    `blocks` of each slot one that is not empty; of the own slot one that is not what was written, if there is one. `failed_at` is when a
+    write to a disk that carried this cycle was last found to have failed, this one or an older one: until it must have landed
+    (`timing.SETTLE_SECONDS`) it may lie over what was written since.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Cycle:
     found: bytes = b""
     blank: tuple[int, ...] = ()
     reads: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict)
+    carried_by: frozenset[int] = frozenset()
     failed_at: float | None = None
 
     def copies(self, index: int) -> dict[int, bytes]:
@@ -65,15 +67,15 @@ class NoEvidence:
 
 def judge(
     cycle: Cycle,
-    copies: Mapping[int, Mapping[int, slot.Slot]],
+    slots: Mapping[int, Collection[slot.Slot]],
     pool_id: bytes,
     my_slot: int,
     my_incarnation: int,
     limit_seconds: float,
     claimed_over: Collection[bytes] = (),
 ) -> Evidence | NoEvidence:
-    """What a cycle proves. `copies` are the intact slots of members that it read, by disk: any of them condemns, for none is newer for
-    certain. `claimed_over` is what this host may have overwritten."""
+    """What a cycle proves. `slots` are the copies of members' slots that hold: any of them condemns. `claimed_over` is what this host may
+    have overwritten."""
     if cycle.error:
         return NoEvidence(cycle.error)
     if cycle.written is None:
@@ -87,7 +89,7 @@ def judge(
         return NoEvidence(f"the heartbeat disk's header cannot be read: {why}")
     if owner != pool_id:
         return NoEvidence(f"the heartbeat disk now belongs to pool {owner.hex()}")
-    for other in (one for index, by_disk in copies.items() if index != my_slot for one in by_disk.values()):
+    for other in (one for index, held in slots.items() if index != my_slot for one in held):
         if (my_slot, my_incarnation) in other.evictions:
             return NoEvidence(f"{other.statement.host} has evicted this host", condemned=True)
         if any((c.slot, c.incarnation) == (my_slot, my_incarnation) for c in other.certificates):

@@ -9,19 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from quorate_core import certificate
-from quorate_core.certificate import Sight, observe
-from quorate_core.licence import Cycle
-from quorate_core.pool import Member, PoolConfig
-from quorate_core.slot import Slot, decode, is_empty
-from quorate_core.statement import ECHO_MASK, Known, Malformed, Phase, Statement, Views
+from quorate_core.certificate import observe
+from quorate_core.copies import Found, newest
+from quorate_core.slot import Slot, is_empty
+from quorate_core.statement import ECHO_MASK, Known, Phase, Statement, Views
 from quorate_core.timing import Timing
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """What is known of the host of one slot. `blocks` is what each disk showed there last, `shown` the disks on which there was ever
-    anything, `latest` those of the last read. `slot` is the newest copy of its present life. `changed_at` is None until its slot has
-    changed before our eyes.
+    anything, `latest` those of the last read; `emptied`: one that carried it shows nothing there any more. `slot` is the newest copy of its
+    present life. `changed_at` is None until its slot has changed before our eyes.
 
     `presumed` is the incarnation that the pulse before this one heard: heard as well until `presumed_until`, as long as no packet came.
 
@@ -40,6 +39,7 @@ class Peer:
     condemned: certificate.Watch | None = None
     presumed: int | None = None
     presumed_until: float = 0.0
+    emptied: bool = False
 
     @property
     def incarnation(self) -> int | None:
@@ -61,43 +61,13 @@ class Peer:
         return self.watch is not None and self.watch.armed and self.incarnation != self.watch.incarnation
 
 
-def intact(cycle: Cycle, config: PoolConfig) -> dict[int, dict[int, Slot]]:
-    """The copies of members' slots, by slot and disk, that are intact, of this pool, and written by their owner."""
-    found: dict[int, dict[int, Slot]] = {}
-    for member in config.members:
-        read: dict[bytes, Slot | None] = {}
-        for disk, block in cycle.copies(member.slot).items():
-            if block not in read:
-                read[block] = _of(member, config.pool_id, block)
-            if (one := read[block]) is not None:
-                found.setdefault(member.slot, {})[disk] = one
-    return found
-
-
-def _of(member: Member, pool_id: bytes, block: bytes) -> Slot | None:
-    try:
-        read = decode(block)
-    except Malformed:
-        return None
-    said = read.statement
-    return read if read.pool_id == pool_id and said.host == member.host and said.slot == member.slot else None
-
-
-def newest(copies: Iterable[Slot]) -> Slot | None:
-    """The copy with the highest number; None of none."""
-    return max(copies, key=lambda one: one.statement.sequence, default=None)
-
-
-def after_read(
-    peer: Peer, blocks: Mapping[int, bytes], copies: Mapping[int, Slot], at: float, *, after_gap: bool, dead: frozenset[int]
-) -> Peer:
-    """The peer after one more read of its slot, completed `at`: its block on each disk, and those of them that are intact. `dead` are its
-    incarnations that were certified."""
+def after_read(peer: Peer, found: Found, at: float, *, after_gap: bool, dead: frozenset[int]) -> Peer:
+    """The peer after one more read of its slot, completed `at`. `dead` are its incarnations that were certified."""
+    blocks, copies = found.blocks, found.intact
     fresh = frozenset(disk for disk, block in blocks.items() if peer.blocks.get(disk) != block)
     # What a disk that was not in the read before shows may have been written long ago.
     moved = fresh & peer.latest
     written = frozenset(disk for disk, block in blocks.items() if not is_empty(block))
-    sight = Sight(at, copies, fresh, emptied=not peer.shown.isdisjoint(blocks.keys() - written), after_gap=after_gap)
     # A life that somebody has certified was armed, so its number stood on a majority before the next life began, which is above it. What is
     # below is left of a life before: nothing of that is to be certified any more.
     floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
@@ -106,12 +76,19 @@ def after_read(
     certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None, condemned=peer.watch)
-    watch, condemned = observe(peer.watch, sight, lives), observe(peer.condemned, sight, certified)
+    watch = observe(peer.watch, found, fresh, at, lives, after_gap=after_gap)
+    condemned = observe(peer.condemned, found, fresh, at, certified, after_gap=after_gap)
     # A watch that went over to an incarnation that nobody has certified is not this one's business.
     condemned = condemned if condemned is not None and condemned.incarnation in dead else None
     peer = replace(
-        peer, blocks={**peer.blocks, **blocks}, shown=peer.shown | written, latest=frozenset(blocks), watch=watch, condemned=condemned
-    )  # fmt: skip
+        peer,
+        blocks={**peer.blocks, **blocks},
+        shown=peer.shown | written,
+        latest=frozenset(blocks),
+        emptied=not peer.shown.isdisjoint(found.carried_by - written),
+        watch=watch,
+        condemned=condemned,
+    )
     # A life that goes on, or one that has just written, is the host's present one; what merely stands there may be left of another.
     wrote = newest(living[disk] for disk in moved if disk in living)
     seen = _further(peer, living.values()) or wrote or newest(living.values())

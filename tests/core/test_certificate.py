@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from quorate_core import certificate, slot
+from quorate_core import certificate, copies, slot
 from quorate_core.certificate import Judge, Watch
 from quorate_core.licence import Cycle
 from quorate_core.membership import Peer, after_read
+from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import FAST, STANDARD
@@ -18,6 +19,7 @@ R_S = 59.0
 T_N = 8.0
 DISKS = 4711
 ME = Judge(0, DISKS)
+POOL = PoolConfig(VICTIM.pool_id, (Member(0, "h0"), Member(1, "h1")), STANDARD)
 
 
 def read(at: float, seconds: float = 0.5) -> Cycle:
@@ -28,9 +30,9 @@ def seen(
     before: Peer | None, at: float, disks: dict[int, Slot | bytes], *, after_gap: bool = False, dead: frozenset[int] = frozenset()
 ) -> Peer:
     """The peer after a read that began at that time and found this on each disk; bytes are what cannot be read."""
-    blocks = {disk: one if isinstance(one, bytes) else slot.encode(one) for disk, one in disks.items()}
-    copies = {disk: one for disk, one in disks.items() if isinstance(one, Slot)}
-    return after_read(before or Peer(), blocks, copies, at + 0.5, after_gap=after_gap, dead=dead)
+    reads = {disk: {1: one if isinstance(one, bytes) else slot.encode(one)} for disk, one in disks.items()}
+    found = copies.find(Cycle(1, at, at, at + 0.5, None, reads=reads, carried_by=frozenset(disks)), POOL)[1]
+    return after_read(before or Peer(), found, at + 0.5, after_gap=after_gap, dead=dead)
 
 
 def watched(one: Slot | bytes = VICTIM, before: Peer | None = None, at: float = 0.0, after_gap: bool = False) -> Peer:
@@ -230,11 +232,21 @@ def test_on_other_heartbeat_disks_than_its_own_nobody_is_silent() -> None:
     assert "on other heartbeat disks" in str(silent(watched(unknown), 1000)), "an older agent does not say on which"
 
 
-def test_a_disk_that_has_been_emptied_shows_nobodys_silence() -> None:
-    """Another disk is found under the same path."""
-    peer = seen(watched(), 10, {0: bytes(slot.BLOCK_BYTES)})
-    assert peer.watch is None
-    peer = seen(None, 0, {0: VICTIM, 1: VICTIM})
-    for at in range(2, 80, 2):
-        peer = seen(peer, at, {0: bytes(slot.BLOCK_BYTES), 1: VICTIM})
-    assert isinstance(silent(peer, 80), str)
+def test_a_read_that_a_disk_has_carried_which_was_emptied_shows_nobodys_silence() -> None:
+    """Another disk is found under the same name. Who proves its life on the old one may be alive."""
+    empty = bytes(slot.BLOCK_BYTES)
+    assert seen(watched(), 10, {0: empty}).emptied
+    peer = seen(None, 0, {0: VICTIM, 1: VICTIM, 2: VICTIM})
+    assert seen(peer, 10, {0: empty, 1: VICTIM}).emptied
+    assert not seen(peer, 10, {1: VICTIM, 2: VICTIM}).emptied, "a majority without it is one all the same"
+    assert not seen(None, 10, {0: empty, 1: VICTIM}).emptied, "a disk on which it never was"
+
+
+def test_a_copy_of_a_life_that_was_released_is_not_watched_below_a_later_life_or_another_owner() -> None:
+    """Its last word stood on the other disks, where it was written over; its VMs may run without a licence."""
+    later = replace(VICTIM, watchdog_armed=False, statement=replace(SAID, incarnation=8, sequence=200, phase=Phase.DISARMED))
+    owner = replace(later, boot_id=b"o" * 16, statement=replace(SAID, host="h5", incarnation=9, sequence=300))
+    for other in (later, owner):
+        peer = seen(None, 0, {0: other, 2: VICTIM})
+        assert peer.watch is None or (peer.watch.incarnation, peer.watch.armed) == (8, False)
+        assert watch_of(seen(None, 0, {0: replace(other, statement=replace(other.statement, sequence=99)), 2: VICTIM})).armed

@@ -53,7 +53,7 @@ def run(platters: list[Platter], state: disks.Disks, number: int, write: bytes |
 
 def verdict(whole: Cycle | None) -> bool:
     assert whole is not None
-    seen = {i: {d: slot.decode(b) for d, b in whole.copies(i).items() if any(b)} for i in whole.blocks if i != ME}
+    seen = {i: [slot.decode(b) for b in whole.copies(i).values() if any(b)] for i in whole.blocks if i != ME}
     return isinstance(judge(whole, seen, POOL, ME, 7, 6), Evidence)
 
 

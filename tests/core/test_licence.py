@@ -24,7 +24,7 @@ GOOD = Cycle(1, 100.0, 100.1, 100.2, MINE, slot.encode_header(POOL_ID), {0: MINE
 
 
 def judged(cycle: Cycle, *others: Slot) -> Evidence | NoEvidence:
-    return licence.judge(cycle, {s.statement.slot: {0: s} for s in others}, POOL_ID, 0, 5, LIMIT)
+    return licence.judge(cycle, {s.statement.slot: (s,) for s in others}, POOL_ID, 0, 5, LIMIT)
 
 
 def test_a_whole_cycle_in_time_is_evidence_from_the_moment_before_its_write() -> None:

@@ -19,7 +19,7 @@ import quorate_core
 from . import native
 
 MODULES = (
-    *("arming", "certificate", "claim", "clique", "cycles", "disks", "eviction", "heart", "heartbeat", "judgement", "keeping"),
+    *("arming", "certificate", "claim", "clique", "copies", "cycles", "disks", "eviction", "heart", "heartbeat", "judgement", "keeping"),
     *("licence", "membership", "packet", "partition", "pool", "publish", "slot", "statement", "storageless", "timing"),
 )
 """What a simulated host runs. `crc32c` stays plain: `fast` puts another checksum in its place."""

@@ -226,8 +226,8 @@ def test_the_simulation_finds_a_missing_restart_of_the_countdown_after_a_gap(mon
     """An observer that trusts a clock instead of reads: it counts from the last change that it happens to remember."""
     honest: Callable[..., certificate.Watch | None] = certificate.observe
 
-    def forgetful(watch: certificate.Watch | None, *rest: object) -> certificate.Watch | None:
-        seen = honest(watch, *rest)
+    def forgetful(watch: certificate.Watch | None, *rest: object, after_gap: bool) -> certificate.Watch | None:
+        seen = honest(watch, *rest, after_gap=False)
         return replace(seen, since=watch.since) if watch is not None and seen is not None else seen
 
     monkeypatch.setattr(membership, "observe", forgetful)

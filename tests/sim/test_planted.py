@@ -1,7 +1,7 @@
 """Bugs put into the core on purpose: the simulation finds each of them within a bounded number of schedules. One that does not would prove
 nothing when it finds nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 
 from quorate_core import certificate, clique, cycles, keeping, licence, membership, slot
 from quorate_core.keeping import Keeping, Mode
+from quorate_core.slot import Slot
 from quorate_core.statement import Malformed
 
 from . import scenario
@@ -25,8 +26,8 @@ def found(profile: str, rule: str, seeds: range) -> int | None:
 def test_without_the_eviction_check_a_vm_runs_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = licence.judge
 
-    def careless(cycle: licence.Cycle, copies: cycles.Copies, *rest: object) -> licence.Evidence | licence.NoEvidence:
-        unread = {index: {disk: replace(one, evictions=()) for disk, one in by_disk.items()} for index, by_disk in copies.items()}
+    def careless(cycle: licence.Cycle, slots: Mapping[int, Collection[Slot]], *rest: object) -> licence.Evidence | licence.NoEvidence:
+        unread = {index: [replace(one, evictions=()) for one in held] for index, held in slots.items()}
         return honest(cycle, unread, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(cycles, "judge", careless)
@@ -39,8 +40,8 @@ def test_who_takes_another_life_of_the_same_boot_for_a_reset_lets_a_vm_run_twice
     assert play(released).findings == []
     honest = certificate.observe
 
-    def careless(watch: certificate.Watch | None, *rest: object) -> certificate.Watch | None:
-        return honest(watch and replace(watch, boot_id=b"another"), *rest)  # type: ignore[arg-type]
+    def careless(watch: certificate.Watch | None, *rest: object, after_gap: bool) -> certificate.Watch | None:
+        return honest(watch and replace(watch, boot_id=b"another"), *rest, after_gap=after_gap)  # type: ignore[arg-type]
 
     monkeypatch.setattr(membership, "observe", careless)
     assert "double run" in {finding.rule for finding in play(released).findings}

@@ -1,0 +1,74 @@
+"""The copies of one slot on several disks: which are intact, and which of them still hold. It decides nothing about life and death.
+
+Of the copies of one life the newest holds. Whoever begins a new life takes a number above all that it reads of a majority of the disks
+(`cycles`). So a life that was ever armed, whose number stood on a majority, is below all that came after it. No more than that is known: a
+life that never reached a majority may leave any number on a single disk.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from quorate_core.claim import was_armed
+from quorate_core.licence import Cycle
+from quorate_core.pool import Member, PoolConfig
+from quorate_core.slot import Slot, decode
+from quorate_core.statement import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one read found of one slot: the block of each disk; those of them that are intact and the member's own; the highest number in
+    another owner's block, -1 without one; and the disks that carried the read."""
+
+    blocks: Mapping[int, bytes] = field(default_factory=dict)
+    intact: Mapping[int, Slot] = field(default_factory=dict)
+    foreign: int = -1
+    carried_by: frozenset[int] = frozenset()
+
+    def holding(self) -> list[Slot]:
+        """Those that nothing later is known of: what they say counts."""
+        copies = self.intact.values()
+        held: list[Slot] = []
+        for one in copies:
+            if not any(_surpasses(other, one) for other in copies) and one not in held:
+                held.append(one)
+        return held
+
+
+def find(cycle: Cycle, config: PoolConfig) -> dict[int, Found]:
+    """What a cycle found of each member's slot."""
+    return {member.slot: _find(cycle, config.pool_id, member) for member in config.members}
+
+
+def newest(copies: Iterable[Slot]) -> Slot | None:
+    """The copy with the highest number; None of none."""
+    return max(copies, key=lambda one: one.statement.sequence, default=None)
+
+
+def _find(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
+    blocks = cycle.copies(member.slot)
+    read = {block: _decoded(block) for block in set(blocks.values())}
+    intact: dict[int, Slot] = {}
+    foreign = -1
+    for disk, block in blocks.items():
+        one = read[block]
+        if one is None or one.pool_id != pool_id:
+            continue
+        if one.statement.host == member.host and one.statement.slot == member.slot:
+            intact[disk] = one
+        else:
+            foreign = max(foreign, one.statement.sequence)
+    return Found(blocks, intact, foreign, frozenset(cycle.carried_by or blocks))
+
+
+def _decoded(block: bytes) -> Slot | None:
+    try:
+        return decode(block)
+    except Malformed:
+        return None
+
+
+def _surpasses(other: Slot, one: Slot) -> bool:
+    if other.statement.sequence <= one.statement.sequence:
+        return False
+    return other.statement.incarnation == one.statement.incarnation or was_armed(other)
