@@ -22,8 +22,9 @@ its licence, while this observer could not read, and its VMs may run. A watch of
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from quorate_core import numbers
 from quorate_core.claim import was_armed
-from quorate_core.copies import Found, newest
+from quorate_core.copies import Found, is_later, newest
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
@@ -68,9 +69,9 @@ def observe(
     copies = found.intact.values()
     if watch is not None:
         mine = [one for one in copies if one.statement.incarnation == watch.incarnation]
-        highest = max([watch.sequence, *(one.statement.sequence for one in mine)])
+        highest = numbers.in_boot(max([watch.sequence, *(one.statement.sequence for one in mine)]))
         kin = [one for one in copies if one.statement.incarnation != watch.incarnation and one.boot_id == watch.boot_id]
-        if any(one.statement.sequence > highest for one in kin):
+        if any(numbers.in_boot(one.statement.sequence) > highest for one in kin):
             watch = None
         elif kin and not mine:
             # Which of the two is the newer cannot be told, so nothing is counted while it stands there.
@@ -92,9 +93,9 @@ def observe(
 
 
 def _written_over(one: Slot, found: Found) -> bool:
-    return one.statement.sequence < max(
-        [found.foreign, *(other.statement.sequence for other in found.intact.values() if other.boot_id == one.boot_id)]
-    )
+    if one.statement.sequence < found.foreign:
+        return True
+    return any(other.boot_id == one.boot_id and is_later(other, one) for other in found.intact.values())
 
 
 def _may_be_of(watch: Watch, copy: Slot | None) -> bool:

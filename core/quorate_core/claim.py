@@ -37,7 +37,7 @@ def objection(claim: Claim, read_issued_at: float, host: str, boot_id: bytes, po
     """Why the slot must not be written yet, by a read asked for at that time; "" if it may be."""
     wait, whose = max(_wait(block, host, boot_id, pool_id, dead, timing) for block in claim.blocks.values())
     silent = read_issued_at - claim.since
-    if silent >= wait:
+    if not wait or silent >= wait:
         return ""
     if claim.changed:
         return f"its slot is being written by {whose}; two machines may share one slot"

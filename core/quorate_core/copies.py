@@ -1,13 +1,14 @@
 """The copies of one slot on several disks: which are intact, and which of them still hold. It decides nothing about life and death.
 
 Of the copies of one life the newest holds. Whoever begins a new life takes a number above all that it reads of a majority of the disks
-(`cycles`). So a life that was ever armed, whose number stood on a majority, is below all that came after it. No more than that is known: a
-life that never reached a majority may leave any number on a single disk.
+(`numbers`). So a life that was ever armed, whose number stood on a majority, is below all that came after it. No more than that is known: a
+life that never reached a majority may leave any number on a single disk. Within one boot the numbers tell the order of everything.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from quorate_core import numbers
 from quorate_core.claim import was_armed
 from quorate_core.licence import Cycle
 from quorate_core.pool import Member, PoolConfig
@@ -68,7 +69,12 @@ def _decoded(block: bytes) -> Slot | None:
         return None
 
 
+def is_later(other: Slot, one: Slot) -> bool:
+    """Whether the number says that the other copy is the later one."""
+    if other.boot_id == one.boot_id:
+        return numbers.in_boot(other.statement.sequence) > numbers.in_boot(one.statement.sequence)
+    return other.statement.sequence > one.statement.sequence
+
+
 def _surpasses(other: Slot, one: Slot) -> bool:
-    if other.statement.sequence <= one.statement.sequence:
-        return False
-    return other.statement.incarnation == one.statement.incarnation or was_armed(other)
+    return is_later(other, one) and (other.statement.incarnation == one.statement.incarnation or was_armed(other))

@@ -3,21 +3,16 @@
 What is said about others follows in `judgement`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from quorate_core import claim, copies, judgement, membership, pool, publish, slot
+from quorate_core import claim, copies, judgement, membership, numbers, pool, publish, slot
 from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, GiveDeadline, Heart, Pending, ReleaseKeeper, Say
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
 from quorate_core.statement import Malformed, Phase
 from quorate_core.timing import SETTLE_SECONDS
-
-_NEXT_LIFE_GAP = 1_000_000
-_MOST_NUMBERS_A_SECOND = 100
-"""Packets, and slots that reached no majority of the disks, carry higher numbers than the last slot that is read. The next life, or the
-next pulse, starts above all of them; of the same boot also if the one before has left nothing to be read."""
 
 
 def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, ...]]:
@@ -31,9 +26,6 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if heart.phase is Phase.FENCING:
         return _stopped_said(heart, member, cycle, pending), ()
     heart = judgement.doubt_records(heart, cycle)
-    if cycle.failed_at is not None:
-        # It may still land, and unsay what stands in the slot by then.
-        heart = replace(heart, settled_at=max(heart.settled_at, cycle.failed_at + SETTLE_SECONDS))
     if cycle.error:
         problem = heart.disk_problem and cycle.error
         return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=False), ()
@@ -66,13 +58,14 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
         case Evidence():
             heart = replace(heart, evidence_at=proof.at, no_evidence="")
-    heart, renewed = _renew(heart, config, proof, pending)
+    # Only when no older write can land any more on a disk that carries this cycle is it known that this slot is the one that others read.
+    failed_at = 0.0 if cycle.failed_at is None else cycle.failed_at + SETTLE_SECONDS
+    settled = pending.issued_at >= max(heart.settled_at, failed_at)
+    heart, renewed = _renew(heart, config, proof, pending, settled=settled)
     assert pending.slot is not None, "a cycle is evidence only if it has written"
     heart, seeing = _see_again(heart, config, cycle)
-    # Only when no older write can land any more is it known that this slot is the one that others read.
-    settled = pending.issued_at >= heart.settled_at
     heart = replace(heart, required=pending.slot.required if settled else heart.required | pending.slot.required)
-    heart, said = judgement.judge(heart, config, member, cycle, pending.slot)
+    heart, said = judgement.judge(heart, config, member, cycle, pending.slot, settled=settled)
     return heart, (*actions, *renewed, *seeing, *said)
 
 
@@ -130,7 +123,7 @@ def _read_peers(
             if copy.statement.incarnation in lives and was.blocks.get(disk, seen.blocks[disk]) != seen.blocks[disk]:
                 heart, said = shout(heart, one.slot, copy.statement.incarnation, one.host, "a slot write")
                 actions.extend(said)
-        peers[one.slot] = membership.after_read(was, seen, cycle.completed_at, after_gap=after_gap, dead=lives)
+        peers[one.slot] = membership.after_read(was, seen, config.disks_digest, cycle.completed_at, after_gap=after_gap, dead=lives)
     return replace(heart, peers=peers, last_read_at=cycle.completed_at), actions
 
 
@@ -162,17 +155,15 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
         next_cycle_at=0.0,
         # A write of an earlier start of this agent may still be on its way.
         settled_at=max(heart.settled_at, now + SETTLE_SECONDS),
-        sequence=max(heart.sequence, _first_number(blocks.values(), now)),
+        sequence=numbers.first((heart.sequence, *_numbers(blocks.values())), now),
     )
 
 
-def _first_number(blocks: Iterable[bytes], now: float) -> int:
-    """Above all that stands in the own slot, whoever wrote it, and above all that was numbered before in this boot."""
-    highest = 0
+def _numbers(blocks: Iterable[bytes]) -> Iterator[int]:
+    """What stands in the own slot, whoever wrote it."""
     for block in blocks:
         with suppress(Malformed):
-            highest = max(highest, slot.decode(block).statement.sequence)
-    return highest + _NEXT_LIFE_GAP + int(now * _MOST_NUMBERS_A_SECOND)
+            yield slot.decode(block).statement.sequence
 
 
 def _carried(mine: Collection[slot.Slot]) -> tuple[Eviction, ...]:
@@ -202,7 +193,7 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
         peers=membership.presume(heart.peers, mine.statement, now + bound.timing.network_timeout_seconds),
         resuming=False,
         claimed=True,
-        sequence=mine.statement.sequence + _NEXT_LIFE_GAP + int(now * _MOST_NUMBERS_A_SECOND),
+        sequence=numbers.following(mine.statement.sequence, now),
         issued=mine.certificates,
         evictions=records,
         evicted=heart.evicted.union((record.slot, record.incarnation) for record in records),
@@ -222,10 +213,10 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
     )
 
 
-def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pending) -> tuple[Heart, tuple[Action, ...]]:
+def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pending, *, settled: bool) -> tuple[Heart, tuple[Action, ...]]:
     if heart.deadline is None:
         return heart, ()
-    if heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and pending.issued_at >= heart.settled_at:
+    if heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and settled:
         # Everybody can now read that this host is disarmed, and no old write will say otherwise, so nobody will certify it: the keeper may
         # go without a licence.
         return heart, (release(heart),)

@@ -60,10 +60,10 @@ def doubt(record: Eviction, cycle: Cycle) -> Eviction:
     return record if stood or record.since is None else replace(record, since=None)
 
 
-def confirm(record: Eviction, written: Slot, cycle: Cycle, not_before: float) -> Eviction:
-    """The record after a cycle that was evidence and wrote `written`. It counts from one that began when no older write could land any
-    more: what carried it then, carries it on."""
-    if record.since is not None or (record.slot, record.incarnation) not in written.evictions or cycle.issued_at < not_before:
+def confirm(record: Eviction, written: Slot, cycle: Cycle, *, settled: bool) -> Eviction:
+    """The record after a cycle that was evidence and wrote `written`. It counts from one that was `settled`: that began when no older write
+    could land any more on what carried it."""
+    if record.since is not None or (record.slot, record.incarnation) not in written.evictions or not settled:
         return record
     return replace(record, since=cycle.completed_at)
 

@@ -49,7 +49,7 @@ class Heart:
     `evicted`: all (slot, incarnation) that anybody evicts, by the last read; `evictions` this host's own records. `intent` is the
     set that it proposes to live on, on the disk since `intent_at`. `required`: whose answers it needs to live without storage, by
     any of its slots that may stand on the disk. `blind_since`: when it last said that it has none, until it has watched the disk
-    again. By `settled_at` every write of its own that failed, or of the pulse before this one, has landed or never will. Before
+    again. By `settled_at` every write of the pulse before this one has landed or never will. Before
     `barred_until` it evicts nobody and certifies no silence. `condemned`: a member
     has evicted it or certified it dead. `vms_left`: by the last count after it began to fence.
     `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for;

@@ -8,7 +8,7 @@ not giving the keeper a deadline is how this host dies.
 from dataclasses import replace
 from typing import assert_never
 
-from quorate_core import arming, cycles, keeping, membership, packet, pool, publish, slot, storageless
+from quorate_core import arming, cycles, keeping, membership, numbers, packet, pool, publish, slot, storageless
 from quorate_core.heart import (
     Action,
     Configured,
@@ -142,7 +142,7 @@ def _counted(heart: Heart, left: int) -> tuple[Heart, tuple[Action, ...]]:
 def _start_cycle(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, StartCycle]:
     own = None
     if heart.claimed and not heart.disk_problem:
-        heart = replace(heart, sequence=heart.sequence + 1)
+        heart = replace(heart, sequence=numbers.following(heart.sequence, now))
         own = publish.own_slot(heart, config, member, now)
         # Until it is known which of these stands on the disk, the word of all that any of them names is needed.
         heart = replace(heart, required=heart.required | own.required)
@@ -160,7 +160,7 @@ def _start_cycle(heart: Heart, now: float, config: pool.PoolConfig, member: pool
 
 
 def _send(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
-    heart = replace(heart, sequence=heart.sequence + 1, next_packet_at=now + config.timing.network_interval_seconds)
+    heart = replace(heart, sequence=numbers.following(heart.sequence, now), next_packet_at=now + config.timing.network_interval_seconds)
     said = publish.statement(heart, config, member, now)
     questions = storageless.asked(heart.questions, said.sequence, now, config.timing.licence_seconds)
     heart, told = _stand_without_storage(replace(heart, questions=questions), now, said.storageless)

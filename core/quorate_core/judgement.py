@@ -23,11 +23,13 @@ _WORDS = {
 }
 
 
-def judge(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> tuple[Heart, tuple[Action, ...]]:
-    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk."""
+def judge(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot, *, settled: bool
+) -> tuple[Heart, tuple[Action, ...]]:
+    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk; `settled`: for good."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
     heart = _forget(heart, config, member, back)
-    heart = _keep_records(heart, config, member, cycle, written)
+    heart = _keep_records(heart, member, cycle, written, settled=settled)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
         return replace(heart, intent=0, intent_at=None, undecided=""), ()
     heart, certified = _certify(heart, config, member, cycle, back)
@@ -61,9 +63,9 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
     )
 
 
-def _keep_records(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> Heart:
+def _keep_records(heart: Heart, member: pool.Member, cycle: Cycle, written: Slot, *, settled: bool) -> Heart:
     """This host's eviction records after the cycle, with those of others that it now adopts."""
-    records = [eviction.confirm(eviction.observe(r, _slot_of(heart, r.slot)), written, cycle, heart.settled_at) for r in heart.evictions]
+    records = [eviction.confirm(eviction.observe(r, _slot_of(heart, r.slot)), written, cycle, settled=settled) for r in heart.evictions]
     if _takes_part(heart) and heart.blind_since is None:
         mine = {(r.slot, r.incarnation) for r in records}
         for index, incarnation in sorted(heart.evicted - mine):

@@ -61,8 +61,9 @@ class Peer:
         return self.watch is not None and self.watch.armed and self.incarnation != self.watch.incarnation
 
 
-def after_read(peer: Peer, found: Found, at: float, *, after_gap: bool, dead: frozenset[int]) -> Peer:
-    """The peer after one more read of its slot, completed `at`. `dead` are its incarnations that were certified."""
+def after_read(peer: Peer, found: Found, disks: int, at: float, *, after_gap: bool, dead: frozenset[int]) -> Peer:
+    """The peer after one more read of its slot, completed `at`, on the disks of that digest. `dead` are its incarnations that were
+    certified."""
     blocks, copies = found.blocks, found.intact
     fresh = frozenset(disk for disk, block in blocks.items() if peer.blocks.get(disk) != block)
     # What a disk that was not in the read before shows may have been written long ago.
@@ -73,10 +74,12 @@ def after_read(peer: Peer, found: Found, at: float, *, after_gap: bool, dead: fr
     floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
     living = {disk: one for disk, one in copies.items() if one.statement.incarnation not in dead and one.statement.sequence > floor}
     lives = {one.statement.incarnation for one in living.values()}
+    # What proves its life on other disks cannot be watched on these; to wait for its certificate would be to wait for ever.
+    here = {one.statement.incarnation for one in living.values() if one.disks == disks}
     certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None, condemned=peer.watch)
-    watch = observe(peer.watch, found, fresh, at, lives, after_gap=after_gap)
+    watch = observe(peer.watch, found, fresh, at, here, after_gap=after_gap)
     condemned = observe(peer.condemned, found, fresh, at, certified, after_gap=after_gap)
     # A watch that went over to an incarnation that nobody has certified is not this one's business.
     condemned = condemned if condemned is not None and condemned.incarnation in dead else None

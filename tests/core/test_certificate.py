@@ -32,7 +32,7 @@ def seen(
     """The peer after a read that began at that time and found this on each disk; bytes are what cannot be read."""
     reads = {disk: {1: one if isinstance(one, bytes) else slot.encode(one)} for disk, one in disks.items()}
     found = copies.find(Cycle(1, at, at, at + 0.5, None, reads=reads, carried_by=frozenset(disks)), POOL)[1]
-    return after_read(before or Peer(), found, at + 0.5, after_gap=after_gap, dead=dead)
+    return after_read(before or Peer(), found, DISKS, at + 0.5, after_gap=after_gap, dead=dead)
 
 
 def watched(one: Slot | bytes = VICTIM, before: Peer | None = None, at: float = 0.0, after_gap: bool = False) -> Peer:
@@ -226,10 +226,10 @@ def test_what_a_disk_shows_that_was_away_brings_no_former_life_back() -> None:
 
 def test_on_other_heartbeat_disks_than_its_own_nobody_is_silent() -> None:
     """Row 28: it has been armed on the disks before, and cannot hear that the pool has others now."""
-    elsewhere = replace(VICTIM, disks=DISKS + 1)
-    assert "on other heartbeat disks" in str(silent(watched(elsewhere), 1000))
-    unknown = replace(VICTIM, disks=0)
-    assert "on other heartbeat disks" in str(silent(watched(unknown), 1000)), "an older agent does not say on which"
+    for disks in (DISKS + 1, 0):  # an older agent does not say on which
+        assert watched(replace(VICTIM, disks=disks)).watch is None, "nobody waits for a certificate that nobody can give"
+        elsewhere = replace(VICTIM, disks=disks, statement=replace(SAID, sequence=101))
+        assert "on other heartbeat disks" in str(silent(watched(elsewhere, watched(), at=2), 1000))
 
 
 def test_a_read_that_a_disk_has_carried_which_was_emptied_shows_nobodys_silence() -> None:

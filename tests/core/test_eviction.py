@@ -25,15 +25,15 @@ def cycle(at: float, found: bytes = BLOCK, error: str = "") -> Cycle:
 
 
 def test_it_counts_from_the_completion_of_the_cycle_that_first_wrote_it() -> None:
-    record = eviction.confirm(RECORD, MINE, cycle(100), 0.0)
+    record = eviction.confirm(RECORD, MINE, cycle(100), settled=True)
     assert record.since == 100.5
-    assert eviction.confirm(record, MINE, cycle(102), 0.0).since == 100.5
+    assert eviction.confirm(record, MINE, cycle(102), settled=True).since == 100.5
     assert isinstance(eviction.verdict(record, cycle(100.5 + R_E - 0.3), None, 8, ME), str)
     assert eviction.verdict(record, cycle(100.3 + R_E), None, 8, ME) == Issued(1, 7, R_E, R_E, Evidence.EVICTION)
 
 
 def test_what_was_not_written_does_not_count() -> None:
-    assert eviction.confirm(RECORD, replace(MINE, evictions=()), cycle(100), 0.0).since is None
+    assert eviction.confirm(RECORD, replace(MINE, evictions=()), cycle(100), settled=True).since is None
     assert eviction.verdict(RECORD, cycle(1000), None, 8, ME) == "its eviction is not yet on the disk"
 
 
@@ -51,7 +51,7 @@ def test_a_record_that_did_not_stand_there_before_the_next_write_counts_anew(lat
     """Row 12, on the evictor's side."""
     record = eviction.doubt(replace(RECORD, since=100.5), later)
     assert record.since is None
-    assert eviction.confirm(record, MINE, cycle(104), 0.0).since == 104.5
+    assert eviction.confirm(record, MINE, cycle(104), settled=True).since == 104.5
 
 
 def test_a_record_that_stood_there_goes_on_counting() -> None:
@@ -60,8 +60,8 @@ def test_a_record_that_stood_there_goes_on_counting() -> None:
 
 def test_it_does_not_count_before_an_older_write_must_have_landed() -> None:
     """Nor from that moment on: the late write may have hidden it on one of the disks that carried it, at which nobody has looked since."""
-    assert eviction.confirm(RECORD, MINE, cycle(100), 105.0).since is None
-    assert eviction.confirm(RECORD, MINE, cycle(105), 105.0).since == 105.5
+    assert eviction.confirm(RECORD, MINE, cycle(100), settled=False).since is None
+    assert eviction.confirm(RECORD, MINE, cycle(105), settled=True).since == 105.5
 
 
 def test_the_longest_timing_that_the_victim_has_published_counts() -> None:

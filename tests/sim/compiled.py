@@ -20,7 +20,7 @@ from . import native
 
 MODULES = (
     *("arming", "certificate", "claim", "clique", "copies", "cycles", "disks", "eviction", "heart", "heartbeat", "judgement", "keeping"),
-    *("licence", "membership", "packet", "partition", "pool", "publish", "slot", "statement", "storageless", "timing"),
+    *("licence", "membership", "numbers", "packet", "partition", "pool", "publish", "slot", "statement", "storageless", "timing"),
 )
 """What a simulated host runs. `crc32c` stays plain: `fast` puts another checksum in its place."""
 
