@@ -68,22 +68,23 @@ def confirm(record: Eviction, written: Slot, cycle: Cycle, *, settled: bool) -> 
     return replace(record, since=cycle.completed_at)
 
 
-def observe(record: Eviction, seen: Slot | None) -> Eviction:
+def observe(record: Eviction, seen: Slot | None, me: Judge) -> Eviction:
     """The record after a read of the evicted host's slot: the longest timing that it has published binds us, and the newest of the
-    rest."""
+    rest. It counts anew while this host is not one of those whose slots the evicted one reads."""
     if seen is None or seen.statement.incarnation != record.incarnation:
         return record
+    since = None if certificate.objection(seen.required, seen.disks, me) else record.since
     longest = max(record.timing, seen.timing, key=lambda values: values.release_after_eviction_seconds)
-    return replace(record, timing=longest, required=seen.required, disks=seen.disks, boot_id=seen.boot_id)
+    return replace(record, timing=longest, required=seen.required, disks=seen.disks, boot_id=seen.boot_id, since=since)
 
 
 def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, judge: Judge) -> Issued | str:
     """The certificate, or why there is none yet. `last_sign_at` is when the evicted incarnation last wrote or was heard; a sign within
     `grace_seconds` counts as life."""
-    if record.since is None:
-        return "its eviction is not yet on the disk"
     if why := certificate.objection(record.required, record.disks, judge):
         return why
+    if record.since is None:
+        return "its eviction is not yet on the disk"
     bound = record.timing.release_after_eviction_seconds
     waited = round(cycle.read_issued_at - record.since, 3)
     if waited < bound:

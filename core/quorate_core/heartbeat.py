@@ -182,6 +182,8 @@ def _stand_without_storage(heart: Heart, now: float, bare: bool) -> tuple[Heart,
 def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Action, ...]]:
     old, was = heart.config, heart.member
     member = config.member_of(heart.host)
+    if heart.phase is Phase.FENCING and old is not None:
+        return heart, ()  # what it has published binds it to its end; the bound that it reports is the one by which it is certified
     elsewhere = old is not None and heart.deadline is None and config.disks != old.disks
     if elsewhere:
         # What was seen on other disks, or is still being read there, says nothing about these: not even that somebody is silent there.

@@ -29,7 +29,7 @@ def judge(
     """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk; `settled`: for good."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
     heart = _forget(heart, config, member, back)
-    heart = _keep_records(heart, member, cycle, written, settled=settled)
+    heart = _keep_records(heart, Judge(member.slot, config.disks_digest), cycle, written, settled=settled)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
         return replace(heart, intent=0, intent_at=None, undecided=""), ()
     heart, certified = _certify(heart, config, member, cycle, back)
@@ -63,15 +63,15 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
     )
 
 
-def _keep_records(heart: Heart, member: pool.Member, cycle: Cycle, written: Slot, *, settled: bool) -> Heart:
+def _keep_records(heart: Heart, me: Judge, cycle: Cycle, written: Slot, *, settled: bool) -> Heart:
     """This host's eviction records after the cycle, with those of others that it now adopts."""
-    records = [eviction.confirm(eviction.observe(r, _slot_of(heart, r.slot)), written, cycle, settled=settled) for r in heart.evictions]
+    records = [eviction.confirm(eviction.observe(r, _slot_of(heart, r.slot), me), written, cycle, settled=settled) for r in heart.evictions]
     if _takes_part(heart) and heart.blind_since is None:
         mine = {(r.slot, r.incarnation) for r in records}
         for index, incarnation in sorted(heart.evicted - mine):
             peer = heart.peers.get(index, membership.Peer())
             under_watchdog = peer.slot is not None and claim.was_armed(peer.slot)
-            if peer.slot is not None and under_watchdog and peer.incarnation == incarnation and index != member.slot:
+            if peer.slot is not None and under_watchdog and peer.incarnation == incarnation and index != me.slot:
                 records.append(eviction.of(index, peer.slot))
     return replace(heart, evictions=tuple(records))
 
@@ -173,7 +173,7 @@ def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: C
     undecided = choice.waiting if choice.intent else ""
     heart = replace(heart, intent=choice.intent, intent_at=since if same else None, undecided=undecided)
     if choice.evict and at >= heart.barred_until:
-        return _evict(heart, config, choice, seated)
+        return _evict(heart, config, member, choice, seated)
     if heart.intent and not same:
         living = _hosts(config, choice.intent)
         return heart, (Say(f"{heart.host}: not all hosts hear each other; {living} are to live ({choice.waiting})", loud=True),)
@@ -182,14 +182,19 @@ def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: C
     return heart, ()
 
 
-def _evict(heart: Heart, config: pool.PoolConfig, choice: partition.Choice, seated: Mapping[int, Slot]) -> tuple[Heart, tuple[Action, ...]]:
-    records = tuple(eviction.of(index, seated[index]) for index, _ in choice.evict)
+def _evict(
+    heart: Heart, config: pool.PoolConfig, member: pool.Member, choice: partition.Choice, seated: Mapping[int, Slot]
+) -> tuple[Heart, tuple[Action, ...]]:
+    records = tuple(eviction.of(index, seated[index]) for index, _ in choice.evict if seated[index].required >> member.slot & 1)
+    if not records:
+        # None of them counts this host among its own: it has left the pool in their eyes, and they read nothing that it writes.
+        return heart, ()
     lost = _hosts(config, sum(1 << record.slot for record in records))
     # From this moment they get no answer any more, also if the write should fail: it may have landed.
     heart = replace(
         heart,
         evictions=(*heart.evictions, *records),
-        evicted=heart.evicted | set(choice.evict),
+        evicted=heart.evicted.union((record.slot, record.incarnation) for record in records),
         intent=0,
         intent_at=None,
         undecided="",

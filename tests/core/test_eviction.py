@@ -67,9 +67,9 @@ def test_it_does_not_count_before_an_older_write_must_have_landed() -> None:
 def test_the_longest_timing_that_the_victim_has_published_counts() -> None:
     """Row 42."""
     fast = Eviction(1, 7, FAST.values, since=0.0)
-    assert eviction.observe(fast, VICTIM).timing == STANDARD.values
-    assert eviction.observe(eviction.observe(fast, VICTIM), replace(VICTIM, timing=FAST.values)).timing == STANDARD.values
-    assert eviction.observe(fast, replace(VICTIM, statement=replace(VICTIM.statement, incarnation=8))).timing == FAST.values
+    assert eviction.observe(fast, VICTIM, ME).timing == STANDARD.values
+    assert eviction.observe(eviction.observe(fast, VICTIM, ME), replace(VICTIM, timing=FAST.values), ME).timing == STANDARD.values
+    assert eviction.observe(fast, replace(VICTIM, statement=replace(VICTIM.statement, incarnation=8)), ME).timing == FAST.values
 
 
 def test_one_that_still_gives_signs_of_life_when_it_should_be_dead_is_an_alarm_and_no_certificate() -> None:
@@ -81,6 +81,8 @@ def test_one_that_still_gives_signs_of_life_when_it_should_be_dead_is_an_alarm_a
 
 def test_one_whose_word_the_evicted_host_would_not_need_does_not_certify_it() -> None:
     """It cannot read the record without storage, and may live on the word of the others."""
-    record = eviction.observe(replace(RECORD, since=0.0), replace(VICTIM, required=0b110))
+    record = eviction.observe(replace(RECORD, since=0.0), replace(VICTIM, required=0b110), ME)
     assert "did not count this host" in str(eviction.verdict(record, cycle(1000), None, 8, ME))
-    assert isinstance(eviction.verdict(eviction.observe(record, replace(VICTIM, required=0b111)), cycle(1000), None, 8, ME), Issued)
+    again = eviction.observe(record, replace(VICTIM, required=0b111), ME)
+    assert eviction.verdict(again, cycle(1000), None, 8, ME) == "its eviction is not yet on the disk", "it read nothing of ours meanwhile"
+    assert isinstance(eviction.verdict(eviction.confirm(again, MINE, cycle(1000), settled=True), cycle(1060), None, 8, ME), Issued)

@@ -11,8 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quorate_core import slot
+from quorate_core.statement import Phase, Statement
+from quorate_core.timing import Timing
 
-from .disks import Effect
+from .disks import POOL_ID, Effect
 
 if TYPE_CHECKING:
     from .host import Host
@@ -196,9 +198,8 @@ def _kinds(given: Arguments) -> frozenset[str]:
 
 
 def _hang(world: World, given: Arguments) -> End:
-    return _disk(
-        world, given, Effect(_kinds(given), hangs=True, lands=given.get("lands", False), late_seconds=given.get("late"))
-    )  # fmt: skip
+    fails, lands = given.get("fails", False), given.get("lands", False)
+    return _disk(world, given, Effect(_kinds(given), fails=fails, hangs=True, lands=lands, late_seconds=given.get("late")))
 
 
 def _fail(world: World, given: Arguments) -> End:
@@ -231,6 +232,17 @@ def _reformat(world: World, given: Arguments) -> None:
     for number, disk in enumerate(world.disks):
         if given.get("disk") in (None, number):
             disk.header = slot.encode_header(bytes(range(101, 117)))
+
+
+def _leftover(world: World, given: Arguments) -> None:
+    """A former owner of the slot has left this, before anybody else has written."""
+    host, phase = world.host(given["host"]), Phase.ARMED if given.get("armed", False) else Phase.DISARMED
+    said = Statement("gone", host.index, 0xDEAD, given.get("sequence", 2**46), bytes(32), phase)
+    block = slot.encode(slot.Slot(POOL_ID, b"former boot id..", said, world.config.timing.values, phase is Phase.ARMED, required=2**64 - 1))
+    for number, disk in enumerate(world.disks):
+        if given.get("disk") in (None, number):
+            disk.header = slot.encode_header(POOL_ID)
+            disk.blocks[host.index] = block
 
 
 # processes and power
@@ -321,6 +333,13 @@ def _configure(world: World, given: Arguments) -> None:
     for name in ("exclude", "include"):
         for host in _hosts(world, given.get(name, [])):
             world.change_member(host.index, excluded=name == "exclude")
+    for name in ("remove", "add"):
+        for host in _hosts(world, given.get(name, [])):
+            world.change_membership(host.index, member=name == "add")
+    if "timing" in given:
+        world.configure(replace(world.config, timing=Timing(*given["timing"])))
+    if "disks" in given:
+        world.use_disks(given["disks"])
     if "weight" in given:
         for host in _hosts(world, given["of"]):
             world.change_member(host.index, weight=given["weight"])
@@ -341,6 +360,9 @@ def _back(world: World, indexes: list[int]) -> None:
         world.api_returns(index)
 
 
+_CHANGES = dict.fromkeys(("exclude", "include", "remove", "add", "of"), "hosts?") | {
+    "weight": "count?", "enabled": "flag?", "disks": "disks?", "timing": "range?",
+}  # fmt: skip
 VOCABULARY: dict[str, Word] = {
     "split": Word({"sides": "sides"}, _split),
     "cut": Word({"from": "hosts?", "to": "hosts?", "both": "flag?"}, _cut),
@@ -348,7 +370,10 @@ VOCABULARY: dict[str, Word] = {
     "delay": Word({"from": "hosts?", "to": "hosts?", "seconds": "range"}, _delay),
     "duplicate": Word({"from": "hosts?", "to": "hosts?", "share": "share"}, _duplicate),
     "replay": Word({"host": "host"}, _replay),
-    "hang": Word({"host": "hosts", "disk": "count?", "operation": "operation?", "lands": "flag?", "late": "seconds?"}, _hang),
+    "hang": Word(
+        {"host": "hosts", "disk": "count?", "operation": "operation?", "lands": "flag?", "late": "seconds?", "fails": "flag?"}, _hang
+    ),
+    "leftover": Word({"host": "host", "disk": "count?", "armed": "flag?", "sequence": "count?"}, _leftover),
     "fail": Word(
         {"host": "hosts", "disk": "count?", "operation": "operation?", "lands": "flag?", "late": "seconds?", "share": "share?"}, _fail
     ),
@@ -367,6 +392,6 @@ VOCABULARY: dict[str, Word] = {
     "deaf_watchdog": Word({"host": "hosts"}, _flag("watchdog_is_deaf")),
     "failed_watchdog": Word({"host": "hosts"}, _flag("watchdog_has_failed")),
     "vms_stop": Word({"host": "hosts", "seconds": "range?"}, _vms_stop),
-    "configure": Word({"exclude": "hosts?", "include": "hosts?", "weight": "count?", "of": "hosts?", "enabled": "flag?"}, _configure),
+    "configure": Word(_CHANGES, _configure),
     "outage": Word({"host": "hosts?"}, _outage),
 }

@@ -186,11 +186,14 @@ class Monitor:
             if any((index, incarnation) in known for known in self.certified_by):
                 continue
             since = max(died, self.last_sign[index] + self.timing.network_timeout_seconds)
-            judges = self._judges(index, incarnation)
+            judges, digests = self._judges(index, incarnation)
             for observer in self.hosts:
                 armed = self.armed_since[observer.index]
-                if observer.index == index or armed is None or not observer.alive or not judges >> observer.index & 1:
+                config = observer.heart.config
+                if observer.index == index or armed is None or not observer.alive or not judges >> observer.index & 1 or config is None:
                     continue
+                if config.member_at(index) is None or config.disks_digest not in digests:
+                    continue  # the dead is no member any more, or proved its life on other disks
                 waited = now - max(since, armed, self.touched[observer.index])
                 if waited > bound:
                     self.find(
@@ -200,10 +203,11 @@ class Monitor:
                     )
                     break
 
-    def _judges(self, index: int, incarnation: int) -> int:
-        """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn, or
-        undone by one that landed later than q: whoever looks for the first time then cannot know that it was armed."""
-        judges, telling = (1 << len(self.hosts)) - 1, 0
+    def _judges(self, index: int, incarnation: int) -> tuple[int, set[int]]:
+        """Who may say that this incarnation is dead: those whose word it says that it needs, on the disks that it names. Nobody, where its
+        last words are left torn, or undone by one that landed later than q: whoever looks for the first time then cannot know that it was
+        armed."""
+        judges, telling, digests = (1 << len(self.hosts)) - 1, 0, set[int]()
         for disk in self.disks:
             try:
                 said = decode(disk.blocks.get(index, b""))
@@ -212,9 +216,10 @@ class Monitor:
             if said.statement.incarnation == incarnation and claim.was_armed(said):
                 judges &= said.required
                 telling += 1
-            elif self._lives[index, said.statement.incarnation] > self._lives[index, incarnation]:
+                digests.add(said.disks)
+            elif self._lives.get((index, said.statement.incarnation), 0) > self._lives[index, incarnation]:
                 telling += 1
-        return judges if 2 * telling > len(self.disks) else 0
+        return judges if 2 * telling > len(self.disks) else 0, digests
 
     def check_nobody_was_disturbed(self) -> None:
         """Under disturbances within the limits nobody fences, dies, is evicted, or stops VMs."""

@@ -190,6 +190,8 @@ def dump(schedule: Schedule, name: str) -> str:
         fields["demands"] = list(schedule.demands)
     if schedule.cold:
         fields["cold"] = True
+    if schedule.timing != TIMING:
+        fields["timing"] = {"licence": schedule.timing.licence_seconds, "watchdog": schedule.timing.watchdog_seconds}
     head = yaml.safe_dump(fields, sort_keys=False, width=130)
     lines = [
         yaml.safe_dump(
@@ -247,6 +249,9 @@ def _checked(reader: _Reader, name: str, kind: str, value: object, names: list[s
             fine = _is_number(value) and value >= 0  # type: ignore[operator]
         case "count":
             fine = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        case "disks":
+            fine = isinstance(value, list) and 1 <= len(value) <= 3 and all(isinstance(n, int) and 0 <= n < 9 for n in value)
+            fine = fine and len(set(value)) == len(value)  # type: ignore[arg-type]
         case "range":
             fine = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and 0 <= value[0] <= value[1]
         case _:
@@ -266,6 +271,7 @@ _KINDS = {
     "share": "a number from 0 to 1",
     "seconds": "a number of seconds",
     "count": "a whole number from 0",
+    "disks": "a list of one to three different disks, by number from 0",
     "range": "[least, most] in seconds",
 }
 

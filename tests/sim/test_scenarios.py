@@ -32,6 +32,10 @@ def test_a_scenario_ends_as_it_says(file: Path) -> None:
         ("hosts: 2\nevents: [{at: soon, do: reformat}]", "events[0].at: 'soon' is not a number"),
         ("hosts: 2\nevents: [{at: 1, do: pause, host: h0, seconds: 1, process: init}]", "events[0].process: 'init' is not process; one of"),
         ("hosts: 2\nevents: [{at: 1, do: reformat, colour: red}]", "events[0].colour: no such field"),
+        (
+            "hosts: 2\nevents: [{at: 1, do: configure, disks: [0, 0]}]",
+            "events[0].disks: [0, 0] is not a list of one to three",
+        ),
         ("hosts: 2\nexpect: [{host: h5, is: dead}]", "expect[0].host: 'h5' is not a host; the hosts are h0, h1"),
         ("hosts: 2\nexpect: [{host: h0, is: happy}]", "expect[0].is: 'happy' is no state"),
         ("hosts: 2\nexpect: [{host: h0}]", "expect[0].is: either is or never is needed"),
@@ -56,8 +60,8 @@ def test_a_generated_schedule_survives_being_saved_and_read(seed: int, tmp_path:
     file = tmp_path / "saved.yaml"
     file.write_text(scenario.dump(schedule, "saved"))
     read = scenario.load(file).schedule
-    assert (read.events, read.hosts, read.disks, read.weights, read.seed) == (
-        schedule.events, schedule.hosts, schedule.disks, schedule.weights, schedule.seed,
+    assert (read.events, read.hosts, read.disks, read.weights, read.seed, read.timing) == (
+        schedule.events, schedule.hosts, schedule.disks, schedule.weights, schedule.seed, schedule.timing,
     )  # fmt: skip
 
 
