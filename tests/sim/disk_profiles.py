@@ -1,4 +1,7 @@
-"""Schedules in which hosts see different disks of several, or in which the disks, the members or the timing of the pool change."""
+"""Schedules about the heartbeat disks: several of them that fail in turn, and pools whose disks, members or timing change.
+
+Assumption 4 of the promise is kept: what was sent lands within q of the end of its sender, or of its own failure.
+"""
 
 from __future__ import annotations
 
@@ -7,115 +10,223 @@ from typing import Any
 
 from quorate_core.timing import Timing
 
-from .drawing import ended, name, rest, sides
+from . import drawing
 from .faults import Event
 from .schedule import Schedule
 from .world import TIMING
 
-_STANDARD = Timing(20, 8)
+_LATEST = 4.9
+"""Just less than q."""
+_MOST_DISKS = 6
 
 
-def several(dice: random.Random, seed: int) -> Schedule:
-    """Several disks of which each host loses another one, for a while or for good; a partition; restarts; writes that land after their
-    error; and what former owners have left."""
-    hosts, count, timing = dice.choice([2, 2, 3]), dice.choice([2, 3, 3, 3]), dice.choice([TIMING, TIMING, _STANDARD])
-    licence, cold = timing.licence_seconds, dice.random() < 0.2
-    # A pool that begins with this schedule is armed by then.
-    at = dice.uniform(1, 3) + (6 * licence if cold else 0)
-    events = [
+def lose_disks(dice: random.Random, seed: int) -> Schedule:
+    """Several disks of which each host loses another one, for a while or for good; a partition; writes that land after their error; agents
+    and hosts that are restarted in the middle of it; slots that had another owner."""
+    hosts, disks, timing = dice.choice([2, 2, 3]), dice.choice([3, 3, 3, 3, 2]), dice.choice([TIMING, TIMING, drawing.STANDARD])
+    at = dice.uniform(1, 3)
+    # An eviction follows about then.
+    later = at + dice.uniform(1.1, 1.8) * timing.network_timeout_seconds
+    events = [*_grim(dice), Event(at, "split", {"sides": drawing.sides(dice, hosts)})]
+    for index in range(hosts):
+        events += _lost_disk(dice, f"h{index}", disks, timing, later + dice.uniform(-1, 1))
+    for _ in range(dice.choice([0, 0, 1, 2])):
+        events.append(_restart(dice, hosts, later + dice.uniform(-3, 4)))
+    if dice.random() < 0.3:
+        events += _power_cycle(dice, drawing.name(dice, hosts), dice.uniform(0, 2) * later, timing)
+    cold = dice.random() < 0.25
+    if cold:
+        events = _after_leftovers(dice, hosts, disks, timing, events)
+    extra = drawing.end_seconds(timing) + drawing.rest_seconds(timing)
+    return Schedule(seed, hosts, disks=disks, cold=cold, timing=timing, **drawing.ended(events, extra))
+
+
+def _grim(dice: random.Random) -> list[Event]:
+    """Keepers that end their hosts as late as they can, and VMs that cannot be stopped."""
+    return [
         Event(0.0, "hostile_keeper", {"host": "all", "strategy": dice.choice(["late", "reopen"])}),
         Event(0.0, "vms_stop", {"host": "all"}),
     ]
-    if cold:
-        for index in range(hosts):
-            if dice.random() < 0.6:
-                left = {"host": f"h{index}", "disk": dice.randrange(count), "armed": dice.random() < 0.3}
-                events.append(Event(0.0, "leftover", left))
-    for index in range(hosts):
-        host = f"h{index}"
-        for _ in range(dice.choice([1, 1, 2])):
-            events += _disk_trouble(dice, host, count, 0.0 if cold and dice.random() < 0.5 else at, licence)
-        for _ in range(dice.choice([0, 0, 1, 2])):
-            away = round(dice.uniform(0.1, 0.3 * licence), 2)
-            events.append(Event(at + dice.uniform(0, 3 * licence), "kill", {"host": host, "away": away}))
-        if dice.random() < 0.15:
-            off = Event(at + dice.uniform(0, 4 * licence), "power_off", {"host": host})
-            events += [off, Event(off.at + dice.choice([1.0, 5.0, 30.0]), "boot", {"host": host})]
-    if dice.random() < 0.7:
-        events.append(Event(at + dice.choice([0.0, dice.uniform(0, 2 * licence)]), "split", {"sides": sides(dice, hosts)}))
-    return Schedule(seed, hosts, disks=count, timing=timing, cold=cold, **ended(events, 15 + licence + rest(timing)))
 
 
-def _disk_trouble(dice: random.Random, host: str, count: int, at: float, licence: float) -> list[Event]:
-    first, when = dice.randrange(count), at + dice.uniform(0.2, 1.5) * licence
-    second, length = (first + 1) % count, dice.choice([None, dice.uniform(0.1, 3) * licence])
-    late: dict[str, Any] = {"operation": "write", "lands": True, "late": round(dice.uniform(2, 4.9), 2)}
-    one: dict[str, Any] = {"host": host, "disk": first}
-    kind = {"operation": dice.choice(["all", "all", "write", "read"])}
-    match dice.randrange(6):
-        case 0:
-            return [Event(when, "fail", {**one, **late}, 1.02), Event(when + 1.02, "hang", {"host": host, "disk": second}, length)]
-        case 1:
-            pause = Event(when, "pause", {"host": host, "seconds": round(dice.uniform(0.3, 0.9) * licence, 2)})
-            return [Event(at + dice.uniform(0, licence), "hang", one), pause]
-        case 2:
-            return [Event(when, dice.choice(["hang", "fail"]), {**one, **kind}, length)]
-        case 3:
-            hung = {**one, "operation": "write", "lands": True, "late": round(dice.uniform(0.1, 1.2) * licence, 2)}
-            return [Event(when, "hang", hung, dice.uniform(0.5, 1.5) * licence)]
-        case 4:
-            # Another majority after the other.
-            step = dice.uniform(0.2, 1) * licence
-            return [Event(when + n * step, "fail", {"host": host, "disk": (first + n) % count, **kind}, step) for n in range(4)]
-        case _:
-            ends = {**one, "fails": dice.random() < 0.6, "operation": dice.choice(["write", "read", "all"])}
-            return [Event(when, "hang", ends, dice.uniform(0.2, 1.2) * licence)]
+def _lost_disk(dice: random.Random, host: str, disks: int, timing: Timing, when: float) -> list[Event]:
+    """One host's trouble with one disk, or with one after the other."""
+    first, brief = dice.randrange(disks), timing.storage_interval_seconds + 0.02
+    late = {"operation": "write", "lands": True, "late": round(dice.uniform(2, _LATEST), 2)}
+    way = dice.choice(["hang", "fail"])
+    return dice.choice(
+        [
+            [
+                Event(when, "fail", {"host": host, "disk": first, **late}, brief),
+                Event(when + brief, "hang", {"host": host, "disk": (first + 1) % disks}),
+            ],
+            [
+                Event(dice.uniform(0, when), "hang", {"host": host, "disk": first}),
+                Event(when, "pause", {"host": host, "seconds": round(dice.uniform(0.3, 0.8) * timing.licence_seconds, 2)}),
+            ],
+            [Event(when, way, {"host": host, "disk": first}, dice.uniform(1, 20))],
+            [Event(dice.uniform(0, when), way, {"host": host, "disk": first})],
+            [
+                Event(when, "hang", {"host": host, "disk": first, "fails": True, **dice.choice([{}, late])}, dice.uniform(1, 4)),
+                Event(when + dice.uniform(3, 9), way, {"host": host, "disk": (first + 1) % disks}, dice.choice([None, dice.uniform(1, 9)])),
+            ],
+            [Event(0.0, way, {"host": host, "disk": first}), _late_hang(dice, host, (first + 1) % disks, timing)],
+        ]
+    )
+
+
+def _late_hang(dice: random.Random, host: str, disk: int, timing: Timing) -> Event:
+    """A write that hangs and lands long after it was sent, but before its host can have been without a licence for q."""
+    at = dice.uniform(0, 3)
+    latest = timing.restart_budget_seconds + _LATEST - timing.storage_interval_seconds - at
+    late = round(dice.uniform(2, max(_LATEST, latest)), 2)
+    wrong: dict[str, Any] = {"fails": True} if dice.random() < 0.5 else {}
+    return Event(at, "hang", {"host": host, "disk": disk, "operation": "write", "lands": True, "late": late, **wrong}, late + 0.5)
+
+
+def _restart(dice: random.Random, hosts: int, at: float) -> Event:
+    away = round(dice.choice([dice.uniform(0.05, 0.5), dice.uniform(0.1, 3)]), 2)
+    return Event(max(0.0, at), "kill", {"host": drawing.name(dice, hosts), "process": "pulse", "away": away})
+
+
+def _power_cycle(dice: random.Random, host: str, at: float, timing: Timing) -> list[Event]:
+    off = dice.choice([1.0, 4.0, 12.0, timing.values.release_after_silence_seconds + 5])
+    return [Event(at, "power_off", {"host": host}), Event(at + off, "boot", {"host": host})]
+
+
+def _after_leftovers(dice: random.Random, hosts: int, disks: int, timing: Timing, events: list[Event]) -> list[Event]:
+    """The same from power on: slots had another owner, and a host may never have had a way to one of the disks."""
+    left, wait = [], 2 * timing.storage_timeout_seconds + 8
+    for index in dice.sample(range(hosts), dice.randrange(1, hosts + 1)):
+        armed: dict[str, Any] = {"armed": True} if dice.random() < 0.3 else {}
+        where = dice.choice([{}, {}, {"disk": dice.randrange(disks)}])
+        number = dice.choice([{}, {}, {"sequence": dice.choice([1, 10**6, 2**40])}])
+        left.append(Event(0.0, "leftover", {"host": f"h{index}", **armed, **where, **number}))
+        if armed:
+            wait = timing.values.release_after_silence_seconds + timing.storage_timeout_seconds + 8
+        if disks == 3 and dice.random() < 0.5:
+            way, length = dice.choice(["hang", "fail"]), dice.choice([None, wait + dice.uniform(-5, 20)])
+            left.append(Event(0.0, way, {"host": f"h{index}", "disk": dice.randrange(disks)}, length))
+    return [*left, *(Event(e.at + wait, e.do, e.arguments, e.length) for e in events)]
+
+
+# configuration
 
 
 def reconfigure(dice: random.Random, seed: int) -> Schedule:
-    """A paused pool, or one with a host in maintenance, changes its disks, members or timing, while some hosts cannot hear of it."""
-    hosts, count = dice.choice([2, 3, 3, 4]), dice.choice([1, 1, 2, 3])
-    at, deaf = dice.uniform(2, 5), name(dice, hosts)
-    pausing = dice.random() < 0.7
-    off: dict[str, Any] = {"enabled": False} if pausing else {"exclude": [name(dice, hosts)]}
-    on: dict[str, Any] = {"enabled": True} if pausing else {"include": off["exclude"]}
-    events = [
-        Event(0.0, "hostile_keeper", {"host": "all", "strategy": dice.choice(["late", "reopen"])}),
-        Event(0.0, "vms_stop", {"host": "all"}),
-        Event(at - 0.1, "outage", {"host": deaf}, dice.choice([None, None, dice.uniform(5, 60)])),
-        Event(at, "configure", off),
-    ]
-    changed = at + dice.uniform(0.5, 12)
+    """A pool is paused, or a host excluded, while some are without the API and so stay armed; then its disks, members or timing are
+    changed, and it is enabled again. Agents are restarted, hosts are cut off and lose storage or power in between."""
+    hosts, disks = dice.choice([2, 3, 3, 4]), dice.choice([1, 1, 2, 3])
+    timing, other = dice.sample([TIMING, drawing.STANDARD], 2) if dice.random() < 0.3 else (TIMING, drawing.STANDARD)
+    names = [f"h{i}" for i in range(hosts)]
+    silent = dice.sample(names, dice.choice([1, 1, 2]) if hosts > 2 else 1)
+    off = dice.uniform(2, 5)
+    changed = off + dice.uniform(2, 15)
+    back = changed + dice.uniform(2, 20)
+    events = _grim(dice)
+    for name in silent:
+        gone = dice.uniform(0, off - 1.5)
+        events.append(Event(gone, "outage", {"host": name}, dice.choice([None, changed - gone + dice.uniform(-3, 4), back + 30])))
+    pause, resume = dice.choice(_pauses([name for name in names if name not in silent]))
+    events += [Event(off, "configure", pause), Event(back, "configure", resume)]
     for _ in range(dice.choice([1, 1, 2])):
-        change: dict[str, Any] = dice.choice(
-            [
-                {"disks": dice.sample(range(count + 3), dice.choice([1, 2, 3]))},
-                {"disks": dice.sample(range(count + 1), dice.choice([1, min(2, count + 1)]))},
-                {"remove": [dice.choice([deaf, name(dice, hosts)])]},
-                {"timing": [6.0, 2.5]},
-            ]
-        )
-        events.append(Event(changed, "configure", change))
-        if "remove" in change and dice.random() < 0.6:
-            events.append(Event(changed + dice.uniform(1, 20), "configure", {"add": change["remove"]}))
-        changed += dice.uniform(0.5, 8)
-    back = changed + dice.uniform(2, 10)
-    events.append(Event(back, "configure", on))
-    for index in range(hosts):
-        host = f"h{index}"
-        if dice.random() < 0.4:
-            killed: dict[str, Any] = {"process": dice.choice(["pulse", "both"]), "away": round(dice.uniform(0.1, 2), 2)}
-            events.append(Event(dice.uniform(at - 1, back + 5), "kill", {"host": host, **killed}))
+        events += _change(dice, names, disks, other, changed + dice.uniform(0, 3))
+    for _ in range(dice.choice([0, 1, 2, 3])):
+        events.append(_restart(dice, hosts, dice.uniform(off - 1, back + 8)))
+    for name in silent:
         if dice.random() < 0.3:
-            one: dict[str, Any] = {"host": host} if dice.random() < 0.4 else {"host": host, "disk": dice.randrange(count)}
-            length = dice.choice([None, dice.uniform(2, 20)])
-            events.append(Event(dice.uniform(at - 1, back + 10), dice.choice(["hang", "fail"]), one, length))
-        if dice.random() < 0.15:
-            gone = dice.uniform(at, back + 10)
-            events += [Event(gone, "power_off", {"host": host}), Event(gone + dice.choice([1.0, 10.0]), "boot", {"host": host})]
-    if dice.random() < 0.6:
-        others = [f"h{i}" for i in range(hosts) if f"h{i}" != deaf]
-        events.append(Event(dice.uniform(at, back), "split", {"sides": [others, [deaf]] if dice.random() < 0.7 else sides(dice, hosts)}))
-    if dice.random() < 0.5:
-        events.append(Event(back + dice.uniform(5, 20), "configure", {"exclude": [deaf]}))
-    return Schedule(seed, hosts, disks=count, **ended(events, 15 + rest(TIMING)))
+            events.append(Event(changed + dice.uniform(3, 12), "kill", {"host": name, "away": 0.2}))
+        if dice.random() < 0.4:
+            events.append(Event(back + dice.uniform(0, 40), "configure", {"exclude": [name]}))
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        events += _blow(dice, names, silent, dice.choice([dice.uniform(off, changed), dice.uniform(changed, back + 12)]))
+    extra = drawing.end_seconds(drawing.STANDARD) + drawing.rest_seconds(drawing.STANDARD)
+    return Schedule(seed, hosts, disks=disks, timing=timing, **drawing.ended(events, extra))
+
+
+def _pauses(others: list[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    whole: tuple[dict[str, Any], dict[str, Any]] = {"enabled": False}, {"enabled": True}
+    return [whole, whole, *(({"exclude": [name]}, {"include": [name]}) for name in others)]
+
+
+def _change(dice: random.Random, names: list[str], disks: int, timing: Timing, at: float) -> list[Event]:
+    """One change of the configuration; a host that has left may come back."""
+    one = dice.choice(names)
+    match dice.randrange(6):
+        case 0:
+            left = Event(at, "configure", {"remove": [one]})
+            return [left, Event(at + dice.uniform(1, 30), "configure", {"add": [one]})] if dice.random() < 0.6 else [left]
+        case 1:
+            return [Event(at, "configure", {"timing": [timing.licence_seconds, timing.watchdog_seconds]})]
+        case _:
+            return [Event(at, "disks", {"use": _other_disks(dice, disks)})]
+
+
+def _other_disks(dice: random.Random, disks: int) -> list[int]:
+    """More, fewer, others, or the same in another order."""
+    present = list(range(disks))
+    new = list(range(disks, _MOST_DISKS))
+    return dice.choice(
+        [
+            [*present, *new][:3],
+            dice.sample(present, dice.randrange(1, disks + 1)),
+            dice.sample(new, dice.randrange(1, 4)),
+            dice.sample([*present, *new], dice.randrange(1, 4)),
+            present[::-1],
+        ]
+    )
+
+
+def _blow(dice: random.Random, names: list[str], silent: list[str], at: float) -> list[Event]:
+    """What befalls the pool in the middle of it: the silent ones are cut off, or somebody loses storage or power."""
+    others = [name for name in names if name not in silent]
+    who, length = dice.choice(names), dice.choice([None, dice.uniform(2, 30)])
+    disk: dict[str, Any] = dice.choice([{}, {"disk": dice.randrange(_MOST_DISKS)}])
+    return dice.choice(
+        [
+            [Event(at, "split", {"sides": [others, silent]}, length)],
+            [Event(at, "split", {"sides": [others, silent]}, length)],
+            [Event(at, "split", {"sides": drawing.sides(dice, len(names))}, length)],
+            [Event(at, dice.choice(["hang", "fail"]), {"host": dice.choice([who, others]), **disk}, length)],
+            _power_cycle(dice, who, at, TIMING),
+            [Event(at, "power_off", {"host": who})],
+        ]
+    )
+
+
+# nobody may be harmed
+
+
+def steady(dice: random.Random, hosts: int, longest_away: float) -> list[Event]:
+    """Troubles of three disks of which a majority is left to everybody, but for less than two cycles; and short restarts of pulse. One
+    whose request hangs cannot be restarted before it is answered: none is then."""
+    names = [f"h{i}" for i in range(hosts)]
+    restarts_until, disks = 20.0, dice.sample(range(3), 3)
+    events = []
+    match dice.randrange(4):
+        case 0:
+            events = [Event(dice.uniform(0, 20), "fail", {"host": name, "disk": dice.randrange(3)}, 1.9) for name in names]
+        case 1:
+            for name in names:
+                length = dice.choice([None, dice.uniform(0.5, 30)])
+                events.append(Event(12 + dice.uniform(0, 9), "hang", {"host": name, "disk": dice.randrange(3)}, length))
+            restarts_until = 3.0
+        case 2:
+            began, who = 12 + dice.uniform(0, 6), dice.choice(["all", dice.choice(names)])
+            fails: dict[str, Any] = {"fails": True} if dice.random() < 0.3 else {}
+            events = [
+                Event(began, "hang", {"host": "all", "disk": disks[0], **fails}, dice.choice([None, dice.uniform(0.5, 40)])),
+                Event(began + dice.uniform(4, 20), "fail", {"host": who, "disk": disks[1]}, dice.uniform(0.1, 1.9)),
+            ]
+            restarts_until = 3.0
+        case _:
+            began = dice.uniform(4, 10)
+            events = [
+                Event(began, "fail", {"host": dice.choice(["all", dice.choice(names)]), "disk": disks[0]}, 1.9),
+                Event(began + dice.uniform(4, 12), "fail", {"host": dice.choice(["all", dice.choice(names)]), "disk": disks[1]}, 1.9),
+            ]
+    for name in names:
+        if dice.random() < 0.4:
+            away = round(dice.uniform(0.1, longest_away), 2)
+            events.append(Event(dice.uniform(0, restarts_until), "kill", {"host": name, "away": away}))
+    return events

@@ -8,21 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from quorate_core import slot
-from quorate_core.statement import Phase, Statement
 from quorate_core.timing import Timing
 
-from .disks import POOL_ID, Effect
+from . import disk_faults
+from .disk_faults import Arguments, End
 
 if TYPE_CHECKING:
     from .host import Host
     from .network import Link
     from .world import World
-
-Arguments = Mapping[str, Any]
-End = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +87,6 @@ def _flat(value: object) -> list[str]:
     return [one for part in value for one in _flat(part)] if isinstance(value, list) else []
 
 
-def _hosts(world: World, value: str | list[str]) -> list[Host]:
-    if value == "all":
-        return list(world.hosts)
-    return [world.host(name) for name in ([value] if isinstance(value, str) else value)]
-
-
 # network
 
 
@@ -127,8 +117,8 @@ def _cut_links(links: list[Link]) -> End:
 
 
 def _links(world: World, given: Arguments) -> list[Link]:
-    senders = {h.index for h in _hosts(world, given.get("from", "all"))}
-    receivers = {h.index for h in _hosts(world, given.get("to", "all"))}
+    senders = {h.index for h in world.named(given.get("from", "all"))}
+    receivers = {h.index for h in world.named(given.get("to", "all"))}
     return [link for (a, b), link in world.network.links.items() if a in senders and b in receivers]
 
 
@@ -173,78 +163,6 @@ def _replay(world: World, given: Arguments) -> None:
     world.network.replay(world.host(given["host"]).index)
 
 
-# disks
-
-
-def _disk(world: World, given: Arguments, effect: Effect) -> End:
-    placed = []
-    for host in _hosts(world, given["host"]):
-        for number, path in enumerate(host.paths):
-            if given.get("disk") in (None, number):
-                own = replace(effect, waiting=[])
-                path.add(own)
-                placed.append((path, own))
-
-    def mend() -> None:
-        for path, own in placed:
-            path.remove(own)
-
-    return mend
-
-
-def _kinds(given: Arguments) -> frozenset[str]:
-    operation = given.get("operation", "all")
-    return frozenset(("look", "write", "read") if operation == "all" else (operation,))
-
-
-def _hang(world: World, given: Arguments) -> End:
-    fails, lands = given.get("fails", False), given.get("lands", False)
-    return _disk(world, given, Effect(_kinds(given), fails=fails, hangs=True, lands=lands, late_seconds=given.get("late")))
-
-
-def _fail(world: World, given: Arguments) -> End:
-    share = given.get("share", 1.0)
-    effect = Effect(_kinds(given), fails=True, lands=given.get("lands", False), late_seconds=given.get("late"), share=share)
-    return _disk(world, given, effect)
-
-
-def _slow(world: World, given: Arguments) -> End:
-    return _disk(world, given, Effect(slow=(given["seconds"][0], given["seconds"][1])))
-
-
-def _stale(world: World, given: Arguments) -> End:
-    return _disk(world, given, Effect(stale=True))
-
-
-def _torn(world: World, given: Arguments) -> End:
-    return _disk(world, given, Effect(torn=given.get("share", 1.0)))
-
-
-def _old_write(world: World, given: Arguments) -> None:
-    host = world.host(given["host"])
-    for number, disk in enumerate(world.disks):
-        if given.get("disk") in (None, number):
-            disk.bring_back(host.index, int(given.get("age", 1)))
-    world.monitor.sign(host.index)
-
-
-def _reformat(world: World, given: Arguments) -> None:
-    for number, disk in enumerate(world.disks):
-        if given.get("disk") in (None, number):
-            disk.header = slot.encode_header(bytes(range(101, 117)))
-
-
-def _leftover(world: World, given: Arguments) -> None:
-    """A former owner of the slot has left this, before anybody else has written."""
-    host, phase = world.host(given["host"]), Phase.ARMED if given.get("armed", False) else Phase.DISARMED
-    said = Statement("gone", host.index, 0xDEAD, given.get("sequence", 2**46), bytes(32), phase)
-    block = slot.encode(slot.Slot(POOL_ID, b"former boot id..", said, world.config.timing.values, phase is Phase.ARMED, required=2**64 - 1))
-    for number, disk in enumerate(world.disks):
-        if given.get("disk") in (None, number):
-            disk.header = slot.encode_header(POOL_ID)
-            disk.blocks[host.index] = block
-
-
 # processes and power
 
 
@@ -282,7 +200,7 @@ def _if_same(host: Host, life: int, what: Callable[[], None]) -> Callable[[], No
 
 
 def _hostile_keeper(world: World, given: Arguments) -> End:
-    hosts = _hosts(world, given["host"])
+    hosts = world.named(given["host"])
     for host in hosts:
         host.keeper_strategy = given.get("strategy", "late")
 
@@ -294,12 +212,12 @@ def _hostile_keeper(world: World, given: Arguments) -> End:
 
 
 def _power_off(world: World, given: Arguments) -> None:
-    for host in _hosts(world, given["host"]):
+    for host in world.named(given["host"]):
         host.power_off("loses power")
 
 
 def _boot(world: World, given: Arguments) -> None:
-    for host in _hosts(world, given["host"]):
+    for host in world.named(given["host"]):
         if not host.alive:
             world.monitor.note(host.name, "boot", "boots")
             host.boot()
@@ -307,7 +225,7 @@ def _boot(world: World, given: Arguments) -> None:
 
 def _flag(name: str) -> Callable[[World, Arguments], End]:
     def set_it(world: World, given: Arguments) -> End:
-        hosts = _hosts(world, given["host"])
+        hosts = world.named(given["host"])
         for host in hosts:
             setattr(host, name, True)
 
@@ -322,7 +240,7 @@ def _flag(name: str) -> Callable[[World, Arguments], End]:
 
 def _vms_stop(world: World, given: Arguments) -> None:
     seconds = given.get("seconds")
-    for host in _hosts(world, given["host"]):
+    for host in world.named(given["host"]):
         host.vms_stop_seconds = None if seconds is None else (seconds[0], seconds[1])
 
 
@@ -331,25 +249,27 @@ def _vms_stop(world: World, given: Arguments) -> None:
 
 def _configure(world: World, given: Arguments) -> None:
     for name in ("exclude", "include"):
-        for host in _hosts(world, given.get(name, [])):
+        for host in world.named(given.get(name, [])):
             world.change_member(host.index, excluded=name == "exclude")
     for name in ("remove", "add"):
-        for host in _hosts(world, given.get(name, [])):
+        for host in world.named(given.get(name, [])):
             world.change_membership(host.index, member=name == "add")
+    if "weight" in given:
+        for host in world.named(given.get("of", [])):
+            world.change_member(host.index, weight=given["weight"])
     if "timing" in given:
         world.configure(replace(world.config, timing=Timing(*given["timing"])))
-    if "disks" in given:
-        world.use_disks(given["disks"])
-    if "weight" in given:
-        for host in _hosts(world, given["of"]):
-            world.change_member(host.index, weight=given["weight"])
     if "enabled" in given:
         reason = "" if given["enabled"] else "paused by the user"
         world.configure(replace(world.config, enabled=given["enabled"], disabled_reason=reason))
 
 
+def _use_disks(world: World, given: Arguments) -> None:
+    world.use_disks(given["use"])
+
+
 def _outage(world: World, given: Arguments) -> End:
-    indexes = [h.index for h in _hosts(world, given.get("host", "all"))]
+    indexes = [h.index for h in world.named(given.get("host", "all"))]
     for index in indexes:
         world.api_leaves(index)
     return partial(_back, world, indexes)
@@ -360,9 +280,6 @@ def _back(world: World, indexes: list[int]) -> None:
         world.api_returns(index)
 
 
-_CHANGES = dict.fromkeys(("exclude", "include", "remove", "add", "of"), "hosts?") | {
-    "weight": "count?", "enabled": "flag?", "disks": "disks?", "timing": "range?",
-}  # fmt: skip
 VOCABULARY: dict[str, Word] = {
     "split": Word({"sides": "sides"}, _split),
     "cut": Word({"from": "hosts?", "to": "hosts?", "both": "flag?"}, _cut),
@@ -371,17 +288,19 @@ VOCABULARY: dict[str, Word] = {
     "duplicate": Word({"from": "hosts?", "to": "hosts?", "share": "share"}, _duplicate),
     "replay": Word({"host": "host"}, _replay),
     "hang": Word(
-        {"host": "hosts", "disk": "count?", "operation": "operation?", "lands": "flag?", "late": "seconds?", "fails": "flag?"}, _hang
+        {"host": "hosts", "disk": "disk?", "operation": "operation?", "lands": "flag?", "late": "seconds?", "fails": "flag?"},
+        disk_faults.hang,
     ),
-    "leftover": Word({"host": "host", "disk": "count?", "armed": "flag?", "sequence": "count?"}, _leftover),
     "fail": Word(
-        {"host": "hosts", "disk": "count?", "operation": "operation?", "lands": "flag?", "late": "seconds?", "share": "share?"}, _fail
+        {"host": "hosts", "disk": "disk?", "operation": "operation?", "lands": "flag?", "late": "seconds?", "share": "share?"},
+        disk_faults.fail,
     ),
-    "slow": Word({"host": "hosts", "disk": "count?", "seconds": "range"}, _slow),
-    "stale": Word({"host": "hosts", "disk": "count?"}, _stale),
-    "torn": Word({"host": "hosts", "disk": "count?", "share": "share?"}, _torn),
-    "old_write": Word({"host": "host", "disk": "count?", "age": "count?"}, _old_write),
-    "reformat": Word({"disk": "count?"}, _reformat),
+    "slow": Word({"host": "hosts", "disk": "disk?", "seconds": "range"}, disk_faults.slow),
+    "stale": Word({"host": "hosts", "disk": "disk?"}, disk_faults.show_old),
+    "torn": Word({"host": "hosts", "disk": "disk?", "share": "share?"}, disk_faults.tear),
+    "old_write": Word({"host": "host", "disk": "disk?", "age": "count?"}, disk_faults.bring_back),
+    "reformat": Word({"disk": "disk?"}, disk_faults.reformat),
+    "leftover": Word({"host": "host", "disk": "disk?", "sequence": "count?", "armed": "flag?"}, disk_faults.leave),
     "pause": Word({"host": "host", "process": "process?", "seconds": "seconds"}, _pause),
     "kill": Word({"host": "host", "process": "process?", "away": "seconds?"}, _kill),
     "hostile_keeper": Word({"host": "hosts", "strategy": "strategy?"}, _hostile_keeper),
@@ -392,6 +311,19 @@ VOCABULARY: dict[str, Word] = {
     "deaf_watchdog": Word({"host": "hosts"}, _flag("watchdog_is_deaf")),
     "failed_watchdog": Word({"host": "hosts"}, _flag("watchdog_has_failed")),
     "vms_stop": Word({"host": "hosts", "seconds": "range?"}, _vms_stop),
-    "configure": Word(_CHANGES, _configure),
+    "configure": Word(
+        {
+            "exclude": "hosts?",
+            "include": "hosts?",
+            "remove": "hosts?",
+            "add": "hosts?",
+            "weight": "count?",
+            "of": "hosts?",
+            "enabled": "flag?",
+            "timing": "timing?",
+        },
+        _configure,
+    ),
+    "disks": Word({"use": "disks"}, _use_disks),
     "outage": Word({"host": "hosts?"}, _outage),
 }

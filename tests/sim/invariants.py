@@ -19,13 +19,16 @@ from . import controller
 
 if TYPE_CHECKING:
     from quorate_core.heart import Heart
+    from quorate_core.pool import PoolConfig
 
     from .disks import SharedDisk
     from .engine import Engine
     from .host import Host
 
-SLACK_SECONDS = 6.0
-"""What a certificate may take beyond R_s and T_n: two cycles of the longest kind, clocks that are off, and a moment."""
+
+def slack_seconds(timing: Timing) -> float:
+    """What a certificate may take beyond R_s and T_n: two cycles of the longest kind, clocks that are off, and a moment."""
+    return 2 * timing.cycle_limit_seconds + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Monitor:
         self.evicted_by: list[set[tuple[int, int]]] = [set() for _ in range(count)]
         self._lives: dict[tuple[int, int], int] = {}
         self._armed_life = [0] * count
+        self._armed_under: dict[tuple[int, int], PoolConfig] = {}
         self.ends: dict[tuple[int, int], float] = {}
         self.deaths: list[tuple[int, int, float]] = []
         self.fenced: set[str] = set()
@@ -96,6 +100,8 @@ class Monitor:
             self._phase(host, after)
         if after.confirmed is not before.confirmed and after.confirmed:
             self._armed_life[host.index] = after.incarnation
+            assert after.config is not None
+            self._armed_under[host.index, after.incarnation] = after.config
         if after.phase is Phase.DISARMED and before.phase is not Phase.DISARMED:
             # Its slot says so, or soon will: nobody may take its silence for death any more, though its own licence still may end it.
             self._armed_life[host.index] = 0
@@ -178,23 +184,20 @@ class Monitor:
     # what must hold at the end
 
     def check_the_dead_are_certified(self) -> None:
-        """Every armed host that died is certified, if some host has been armed and well for long enough since."""
-        assert self.timing is not None
-        bound = self.timing.values.release_after_silence_seconds + SLACK_SECONDS
+        """Every armed host that died is certified, if some host that may judge it has been armed and well for long enough since."""
         now = self._engine.now
         for index, incarnation, died in self.deaths:
             if any((index, incarnation) in known for known in self.certified_by):
                 continue
-            since = max(died, self.last_sign[index] + self.timing.network_timeout_seconds)
-            judges, digests = self._judges(index, incarnation)
+            judges = self._judges(index, incarnation)
             for observer in self.hosts:
-                armed = self.armed_since[observer.index]
-                config = observer.heart.config
-                if observer.index == index or armed is None or not observer.alive or not judges >> observer.index & 1 or config is None:
+                armed, under = self.armed_since[observer.index], self._watches(observer, index, incarnation)
+                if under is None or armed is None or not observer.alive or not judges >> observer.index & 1:
                     continue
-                if config.member_at(index) is None or config.disks_digest not in digests:
-                    continue  # the dead is no member any more, or proved its life on other disks
-                waited = now - max(since, armed, self.touched[observer.index])
+                times = (under.timing, self._armed_under[index, incarnation].timing)
+                bound = max(t.values.release_after_silence_seconds + slack_seconds(t) for t in times)
+                spoken = self.last_sign[index] + under.timing.network_timeout_seconds
+                waited = now - max(died, spoken, armed, self.touched[observer.index])
                 if waited > bound:
                     self.find(
                         "not certified",
@@ -203,23 +206,30 @@ class Monitor:
                     )
                     break
 
-    def _judges(self, index: int, incarnation: int) -> tuple[int, set[int]]:
-        """Who may say that this incarnation is dead: those whose word it says that it needs, on the disks that it names. Nobody, where its
-        last words are left torn, or undone by one that landed later than q: whoever looks for the first time then cannot know that it was
-        armed."""
-        judges, telling, digests = (1 << len(self.hosts)) - 1, 0, set[int]()
-        for disk in self.disks:
+    def _watches(self, observer: Host, index: int, incarnation: int) -> PoolConfig | None:
+        """The configuration under which the observer looks at the disks on which that life was armed; None if it knows no such host, or
+        looks at other disks."""
+        mine = observer.heart.config
+        if observer.index == index or mine is None or mine.member_at(index) is None:
+            return None
+        return mine if mine.disks == self._armed_under[index, incarnation].disks else None
+
+    def _judges(self, index: int, incarnation: int) -> int:
+        """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn, or
+        undone by one that landed later than q: whoever looks for the first time then cannot know that it was armed."""
+        judges, telling = (1 << len(self.hosts)) - 1, 0
+        used = self._armed_under[index, incarnation].disks
+        for name in used:
             try:
-                said = decode(disk.blocks.get(index, b""))
+                said = decode(self.disks[int(name)].blocks.get(index, b""))
             except Malformed:
                 continue
             if said.statement.incarnation == incarnation and claim.was_armed(said):
                 judges &= said.required
                 telling += 1
-                digests.add(said.disks)
             elif self._lives.get((index, said.statement.incarnation), 0) > self._lives[index, incarnation]:
                 telling += 1
-        return judges if 2 * telling > len(self.disks) else 0, digests
+        return judges if 2 * telling > len(used) else 0
 
     def check_nobody_was_disturbed(self) -> None:
         """Under disturbances within the limits nobody fences, dies, is evicted, or stops VMs."""

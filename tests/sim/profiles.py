@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from . import disk_profiles
-from .drawing import R_S, REST_SECONDS, ended, in_order, name, sides
+from . import disk_profiles, drawing
 from .faults import Event
 from .schedule import Schedule, quiet_from
 from .world import TIMING
+
+R_S = TIMING.values.release_after_silence_seconds
+REST_SECONDS = drawing.rest_seconds()
 
 
 def generate(seed: int, profile: str = "") -> Schedule:
@@ -27,23 +29,17 @@ def generate(seed: int, profile: str = "") -> Schedule:
     return replace(made, profile=name)
 
 
-def _pool(dice: random.Random, least: int = 2, most: int = 5) -> dict[str, Any]:
-    hosts = dice.choice([n for n in (2, 3, 3, 3, 4, 4, 5, 6, 8) if least <= n <= most])
-    weights = {i: dice.randrange(1, 4) for i in range(hosts) if dice.random() < 0.3} if dice.random() < 0.2 else {}
-    return {"hosts": hosts, "disks": dice.choice([1, 1, 1, 1, 2, 3]), "weights": weights}
-
-
 def _havoc(dice: random.Random, seed: int) -> Schedule:
-    pool = _pool(dice, most=6)
+    pool = drawing.pool(dice, most=6)
     events: list[Event] = []
     for _ in range(dice.randrange(2, 9)):
         events += _trouble(dice, pool["hosts"], dice.uniform(0, 30))
-    return Schedule(seed, **pool, **ended(events))
+    return Schedule(seed, **pool, **drawing.ended(events))
 
 
 def _trouble(dice: random.Random, hosts: int, at: float) -> list[Event]:
     """One fault of any kind, hostile keepers and brief storms more often than not."""
-    host = name(dice, hosts)
+    host = drawing.name(dice, hosts)
     length = dice.choice([None, dice.uniform(0.5, 6), dice.uniform(3, 12), dice.uniform(10, 30)])
     brief = dice.choice([dice.uniform(0.5, 6), dice.uniform(3, 25)])
     seconds = [round(dice.uniform(0, 2), 2), round(dice.uniform(2, 5), 2)]
@@ -55,9 +51,11 @@ def _trouble(dice: random.Random, hosts: int, at: float) -> list[Event]:
     kind = dice.randrange(19)
     match kind:
         case 0:
-            return [Event(at, "split", {"sides": sides(dice, hosts)}, length)]
+            return [Event(at, "split", {"sides": drawing.sides(dice, hosts)}, length)]
         case 1:
-            return [Event(at, "cut", {"from": host, "to": dice.choice(["all", name(dice, hosts)]), "both": dice.random() < 0.5}, length)]
+            return [
+                Event(at, "cut", {"from": host, "to": dice.choice(["all", drawing.name(dice, hosts)]), "both": dice.random() < 0.5}, length)
+            ]
         case 2:
             return [Event(at, "lose", {"share": round(dice.uniform(0.2, 1), 2), "from": who}, brief)]
         case 3:
@@ -99,8 +97,8 @@ def _trouble(dice: random.Random, hosts: int, at: float) -> list[Event]:
 
 def _silence(dice: random.Random, seed: int) -> Schedule:
     """One host falls silent in an ugly way, its keeper as hostile as it can be; the observers are disturbed."""
-    pool = _pool(dice, most=4)
-    victim, at = name(dice, pool["hosts"]), dice.choice([dice.uniform(0.5, 5), dice.uniform(10, 20)])
+    pool = drawing.pool(dice, most=4)
+    victim, at = drawing.name(dice, pool["hosts"]), dice.choice([dice.uniform(0.5, 5), dice.uniform(10, 20)])
     late = {"lands": True, "late": round(dice.uniform(0.2, 9), 2)}
     way = dice.choice(
         [
@@ -126,20 +124,20 @@ def _silence(dice: random.Random, seed: int) -> Schedule:
     for index in range(pool["hosts"]):
         if f"h{index}" != victim and dice.random() < 0.3:
             events.append(Event(dice.uniform(0, 25), "pause", {"host": f"h{index}", "seconds": 2.5}))
-    return Schedule(seed, **pool, events=in_order(events), seconds=at + 22 + REST_SECONDS)
+    return Schedule(seed, **pool, events=drawing.in_order(events), seconds=at + 22 + REST_SECONDS)
 
 
 def _eviction(dice: random.Random, seed: int) -> Schedule:
     """A partition whose losers do not want to die, and winners that fail in the middle of it."""
-    pool = _pool(dice, least=3, most=5)
+    pool = drawing.pool(dice, least=3, most=5)
     hosts, at = pool["hosts"], dice.uniform(0.5, 3)
     events = [
-        Event(at, "split", {"sides": sides(dice, hosts)}, dice.choice([None, None, dice.uniform(4, 15)])),
+        Event(at, "split", {"sides": drawing.sides(dice, hosts)}, dice.choice([None, None, dice.uniform(4, 15)])),
         Event(0.0, "hostile_keeper", {"host": "all", "strategy": dice.choice(["late", "reopen"])}),
         Event(0.0, "vms_stop", {"host": "all", **dice.choice([{}, {"seconds": [0.1, 9.0]}])}),
     ]
     for _ in range(dice.randrange(0, 4)):
-        host, when = name(dice, hosts), at + dice.choice([dice.uniform(0, 14), dice.uniform(10, 28)])
+        host, when = drawing.name(dice, hosts), at + dice.choice([dice.uniform(0, 14), dice.uniform(10, 28)])
         events += dice.choice(
             [
                 [Event(when, "power_off", {"host": host}), Event(when + 4, "boot", {"host": host})],
@@ -154,7 +152,7 @@ def _eviction(dice: random.Random, seed: int) -> Schedule:
                 [Event(when, "pause", {"host": host, "seconds": 100.0})],
             ]
         )
-    return Schedule(seed, **pool, **ended(events, 15 + REST_SECONDS))
+    return Schedule(seed, **pool, **drawing.ended(events, 15 + REST_SECONDS))
 
 
 def _comeback(dice: random.Random, seed: int) -> Schedule:
@@ -162,7 +160,7 @@ def _comeback(dice: random.Random, seed: int) -> Schedule:
     hosts = dice.choice([2, 3, 3, 4])
     names = [f"h{i}" for i in range(hosts)]
     victim = dice.choice(names)
-    others = [one for one in names if one != victim]
+    others = [name for name in names if name != victim]
     lost = dice.uniform(24.5, 30)
     events = [
         Event(1.0, "power_off", {"host": victim}),
@@ -171,23 +169,23 @@ def _comeback(dice: random.Random, seed: int) -> Schedule:
         Event(lost + dice.uniform(0, 8), "boot", {"host": victim}),
         Event(0.0, "vms_stop", {"host": "all"}),
     ]
-    for other in others:
+    for name in others:
         when, late = lost - dice.uniform(1.5, 5), {"operation": "write", "lands": True, "late": round(dice.uniform(1, 4.9), 2)}
         events += dice.choice(
             [
-                [Event(when, "fail", {"host": other, **late}, 1.05)],
-                [Event(dice.uniform(5, 24), "kill", {"host": other, "away": 0.2})],
-                [Event(when, "old_write", {"host": other, "age": dice.randrange(1, 8)})],
+                [Event(when, "fail", {"host": name, **late}, 1.05)],
+                [Event(dice.uniform(5, 24), "kill", {"host": name, "away": 0.2})],
+                [Event(when, "old_write", {"host": name, "age": dice.randrange(1, 8)})],
                 [],
             ]
         )
-    return Schedule(seed, hosts, **ended(events, R_S + 15 + REST_SECONDS))
+    return Schedule(seed, hosts, **drawing.ended(events, R_S + 15 + REST_SECONDS))
 
 
 def _maintenance(dice: random.Random, seed: int) -> Schedule:
     """A host, or the pool, is disarmed and armed again while hosts are cut off, evicted, or without the API; then it falls silent."""
     hosts = dice.choice([2, 2, 3, 3, 4])
-    host, at = name(dice, hosts), dice.uniform(6, 11)
+    host, at = drawing.name(dice, hosts), dice.uniform(6, 11)
     choices: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"exclude": [host]}, {"include": [host]}),
         ({"enabled": False}, {"enabled": True}),
@@ -214,8 +212,8 @@ def _maintenance(dice: random.Random, seed: int) -> Schedule:
             events.append(Event(at + dice.uniform(-1, 6), "kill", {"host": other, "process": process, "away": away}))
     if dice.random() < 0.8:
         # An eviction takes about seven seconds from the cut, so it falls into the same moment.
-        events.append(Event(at - dice.uniform(6, 8.5) if at > 8.5 else 0.5, "split", {"sides": sides(dice, hosts)}))
-    return Schedule(seed, hosts, **ended(events, 10 + REST_SECONDS))
+        events.append(Event(at - dice.uniform(6, 8.5) if at > 8.5 else 0.5, "split", {"sides": drawing.sides(dice, hosts)}))
+    return Schedule(seed, hosts, **drawing.ended(events, 10 + REST_SECONDS))
 
 
 def _partition(dice: random.Random, seed: int) -> Schedule:
@@ -231,7 +229,7 @@ def _partition(dice: random.Random, seed: int) -> Schedule:
         one, other = (a, b) if dice.random() < 0.5 else (b, a)
         events.append(Event(at, "cut", {"from": f"h{one}", "to": f"h{other}", "both": dice.random() < 0.6}))
     survivors = " ".join(f"h{i}" for i in best_side(hosts, set(broken), weights))
-    return Schedule(seed, hosts, weights=weights, demands=(f"live: {survivors}",), **ended(events, 22 + REST_SECONDS))
+    return Schedule(seed, hosts, weights=weights, demands=(f"live: {survivors}",), **drawing.ended(events, 22 + REST_SECONDS))
 
 
 def best_side(hosts: int, broken: set[tuple[int, int]], weights: dict[int, int]) -> tuple[int, ...]:
@@ -243,7 +241,7 @@ def best_side(hosts: int, broken: set[tuple[int, int]], weights: dict[int, int])
 
 def _storageless(dice: random.Random, seed: int) -> Schedule:
     """All lose their storage; then the network, a host, or the storage of some comes or goes."""
-    pool = _pool(dice, most=4)
+    pool = drawing.pool(dice, most=4)
     hosts, at = pool["hosts"], dice.uniform(0.5, 3)
     events: list[Event] = []
     for index in range(hosts):
@@ -255,26 +253,38 @@ def _storageless(dice: random.Random, seed: int) -> Schedule:
     if dice.random() < 0.6:
         events.append(Event(0.0, "hostile_keeper", {"host": "all", "strategy": dice.choice(["late", "reopen"])}))
         events.append(Event(0.0, "vms_stop", {"host": "all"}))
-    return Schedule(seed, **pool, **ended(events))
+    return Schedule(seed, **pool, **drawing.ended(events))
 
 
 def _mild(dice: random.Random, seed: int) -> Schedule:
     """Disturbances within the limits: nobody may be harmed by them. The worse the network is, the shorter may a process be away: the time
     from the last packet before to the first one that arrives after stays within T_n."""
-    pool = _pool(dice, most=5)
-    hosts = pool["hosts"]
+    pool = drawing.pool(dice, most=5)
+    hosts, several = pool["hosts"], pool["disks"] == 3
+    timing = dice.choice([TIMING, drawing.STANDARD]) if several else TIMING
     lost, late = dice.choice([(0, 0.0), (1, 0.0), (1, 0.8), (3, 0.0), (3, 0.8)])
-    network = TIMING.network_timeout_seconds - (lost + 1) * TIMING.network_interval_seconds - late - 0.1
-    bearable = min(network, TIMING.restart_budget_seconds - 0.4)
+    network = timing.network_timeout_seconds - (lost + 1) * timing.network_interval_seconds - late - 0.1
+    bearable = min(network, timing.restart_budget_seconds - 0.4)
+    # Before a restarted pulse speaks again it has to find its keeper and to read the disk once.
+    away = bearable - 0.5
+    events = disk_profiles.steady(dice, hosts, away) if several else _mild_troubles(dice, hosts, bearable, away)
+    if lost:
+        events.append(Event(0.0, "lose", {"share": 0.3, "most": lost}, 40.0))
+    if late:
+        events.append(Event(0.0, "delay", {"seconds": [0.0, late]}, 40.0))
+    if dice.random() < 0.3:
+        events.append(Event(dice.uniform(0, 20), "outage", {}, 20.0))
+    return Schedule(seed, **pool, timing=timing, demands=("calm",), **drawing.ended(events, 10))
+
+
+def _mild_troubles(dice: random.Random, hosts: int, bearable: float, away: float) -> list[Event]:
     events = []
-    for index in range(hosts):
-        host = f"h{index}"
+    for host in (f"h{index}" for index in range(hosts)):
         match dice.randrange(6):
             case 0:
                 events.append(Event(dice.uniform(0, 5), "slow", {"host": host, "seconds": [0.0, 1.9]}, 30.0))
             case 1:
-                one = {"disk": dice.randrange(3)} if pool["disks"] == 3 and dice.random() < 0.5 else {}
-                events.append(Event(dice.uniform(0, 20), "fail", {"host": host, **one}, 1.9))
+                events.append(Event(dice.uniform(0, 20), "fail", {"host": host}, 1.9))
             case 2:
                 events += [
                     Event(8.0 * n + dice.uniform(0, 2), "pause", {"host": host, "seconds": round(dice.uniform(0.2, 1) * bearable, 2)})
@@ -285,28 +295,15 @@ def _mild(dice: random.Random, seed: int) -> Schedule:
                     Event(4.0 * n + dice.uniform(0, 2), "pause", {"host": host, "process": "keeper", "seconds": 0.4}) for n in range(8)
                 ]
             case 4:
-                # Before it speaks again it has to find its keeper and to read the disk once.
-                events.append(Event(dice.uniform(0, 20), "kill", {"host": host, "away": round(dice.uniform(0.1, bearable - 0.5), 2)}))
+                events.append(Event(dice.uniform(0, 20), "kill", {"host": host, "away": round(dice.uniform(0.1, away), 2)}))
             case _:
                 pass
-    if pool["disks"] == 3 and dice.random() < 0.5:
-        # One disk is away, for some or for all, and is no loss.
-        away = {"host": dice.choice(["all", name(dice, hosts)]), "disk": dice.randrange(3)}
-        # A pulse that is killed in the middle of a request that hangs cannot be replaced before that ends.
-        ways = ["fail"] if any(e.do == "kill" for e in events) else ["hang", "fail"]
-        events.append(Event(dice.uniform(0, 5), dice.choice(ways), away, dice.choice([None, 15.0])))
-    if lost:
-        events.append(Event(0.0, "lose", {"share": 0.3, "most": lost}, 40.0))
-    if late:
-        events.append(Event(0.0, "delay", {"seconds": [0.0, late]}, 40.0))
-    if dice.random() < 0.3:
-        events.append(Event(dice.uniform(0, 20), "outage", {}, 20.0))
-    return Schedule(seed, **pool, demands=("calm",), **ended(events, 10))
+    return events
 
 
 def _return(dice: random.Random, seed: int) -> Schedule:
     """Hosts fall and come back while others fall; when all is over and all are powered, the pool must be whole again."""
-    pool = _pool(dice, most=4)
+    pool = drawing.pool(dice, most=4)
     hosts, events = pool["hosts"], []
     for _ in range(dice.randrange(1, 5)):
         for event in _trouble(dice, hosts, dice.uniform(0, 25)):
@@ -316,7 +313,7 @@ def _return(dice: random.Random, seed: int) -> Schedule:
     last = quiet_from(tuple(events))
     # Those that are about to be reset are, before all are booted.
     events += [Event(last + 20 + n * R_S, "boot", {"host": "all"}) for n in range(2)]
-    return Schedule(seed, **pool, demands=("whole",), **ended(events, 2 * R_S + 25))
+    return Schedule(seed, **pool, demands=("whole",), **drawing.ended(events, 2 * R_S + 25))
 
 
 Maker = Callable[[random.Random, int], Schedule]
@@ -324,7 +321,7 @@ PROFILES: dict[str, tuple[int, Maker]] = {
     "havoc": (30, _havoc),
     "silence": (15, _silence),
     "eviction": (20, _eviction),
-    "disks": (8, disk_profiles.several),
+    "disks": (8, disk_profiles.lose_disks),
     "reconfigure": (8, disk_profiles.reconfigure),
     "comeback": (8, _comeback),
     "maintenance": (8, _maintenance),

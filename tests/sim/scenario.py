@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from quorate_core.pool import MAX_DISKS
 from quorate_core.timing import Timing
 
 from .faults import VOCABULARY, Event
@@ -32,6 +33,7 @@ from .world import TIMING
 
 STATES = ("armed", "fencing", "dead", "certified", "evicted", "evicting", "storageless", "disarmed", "refused", "without VMs")
 _MOST_HOSTS = 8
+_LAST_DISK = 5
 
 
 class BadScenario(Exception):
@@ -249,9 +251,14 @@ def _checked(reader: _Reader, name: str, kind: str, value: object, names: list[s
             fine = _is_number(value) and value >= 0  # type: ignore[operator]
         case "count":
             fine = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        case "disk":
+            fine = _is_disk(value)
         case "disks":
-            fine = isinstance(value, list) and 1 <= len(value) <= 3 and all(isinstance(n, int) and 0 <= n < 9 for n in value)
-            fine = fine and len(set(value)) == len(value)  # type: ignore[arg-type]
+            fine = isinstance(value, list) and 1 <= len(value) <= MAX_DISKS and all(map(_is_disk, value)) and len(set(value)) == len(value)
+        case "timing":
+            fine = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+            if fine:
+                _refuse_bad_timing(reader, name, *value)  # type: ignore[misc]
         case "range":
             fine = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and 0 <= value[0] <= value[1]
         case _:
@@ -271,9 +278,22 @@ _KINDS = {
     "share": "a number from 0 to 1",
     "seconds": "a number of seconds",
     "count": "a whole number from 0",
-    "disks": "a list of one to three different disks, by number from 0",
     "range": "[least, most] in seconds",
+    "disk": f"the number of a disk, from 0 to {_LAST_DISK}",
+    "disks": f"a list of 1 to {MAX_DISKS} different numbers of disks, each from 0 to {_LAST_DISK}",
+    "timing": "[licence, watchdog] in seconds",
 }
+
+
+def _is_disk(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_DISK
+
+
+def _refuse_bad_timing(reader: _Reader, name: str, licence: float, watchdog: float) -> None:
+    try:
+        Timing(licence, watchdog)
+    except ValueError as error:
+        raise reader.wrong(name, str(error)) from error
 
 
 def _is_number(value: object) -> bool:

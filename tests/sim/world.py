@@ -50,6 +50,19 @@ class World:
         """The host of that name."""
         return next(h for h in self.hosts if h.name == name)
 
+    def named(self, who: str | list[str]) -> list[Host]:
+        """The hosts of these names; "all" is everybody."""
+        if who == "all":
+            return list(self.hosts)
+        return [self.host(name) for name in ([who] if isinstance(who, str) else who)]
+
+    def reach(self, number: int) -> None:
+        """There are disks up to that number, and every host has a way to each. On a new one nothing was ever written."""
+        while len(self.disks) <= number:
+            self.disks.append(SharedDisk())
+            for host in self.hosts:
+                host.reach(self.disks[-1])
+
     # configuration
 
     def configure(self, config: PoolConfig) -> None:
@@ -60,14 +73,12 @@ class World:
 
     def _bring(self, host: Host) -> None:
         if not self.api_away[host.index] and host.config != self.config:
+            self.monitor.touch(host.index)
             host.configure(self.config)
 
     def use_disks(self, numbers: list[int]) -> None:
         """The pool's heartbeat disks change to these; a number that is new is a disk on which nothing was ever written."""
-        while len(self.disks) <= max(numbers):
-            self.disks.append(SharedDisk())
-            for host in self.hosts:
-                host.reach(self.disks[-1])
+        self.reach(max(numbers))
         self.configure(replace(self.config, disks=tuple(map(str, numbers))))
 
     def change_membership(self, index: int, *, member: bool) -> None:
