@@ -322,7 +322,7 @@ PROFILES: dict[str, tuple[int, Maker]] = {
     "silence": (15, _silence),
     "eviction": (20, _eviction),
     "disks": (8, disk_profiles.lose_disks),
-    "reconfigure": (8, disk_profiles.reconfigure),
+    "reconfigure": (4, disk_profiles.reconfigure),
     "comeback": (8, _comeback),
     "maintenance": (8, _maintenance),
     "partition": (10, _partition),
