@@ -29,6 +29,8 @@ class Found:
     def holding(self) -> list[Slot]:
         """Those that nothing later is known of: what they say counts."""
         copies = self.intact.values()
+        if len(copies) < 2:
+            return list(copies)
         held: list[Slot] = []
         for one in copies:
             if not any(_surpasses(other, one) for other in copies) and one not in held:
@@ -38,7 +40,7 @@ class Found:
 
 def find(cycle: Cycle, config: PoolConfig) -> dict[int, Found]:
     """What a cycle found of each member's slot."""
-    return {member.slot: _find(cycle, config.pool_id, member) for member in config.members}
+    return {member.slot: find_one(cycle, config.pool_id, member) for member in config.members}
 
 
 def newest(copies: Iterable[Slot]) -> Slot | None:
@@ -46,12 +48,15 @@ def newest(copies: Iterable[Slot]) -> Slot | None:
     return max(copies, key=lambda one: one.statement.sequence, default=None)
 
 
-def _find(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
+def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
+    """What it found of the slot of one."""
     blocks = cycle.copies(member.slot)
-    read = {block: _decoded(block) for block in set(blocks.values())}
+    read: dict[bytes, Slot | None] = {}
     intact: dict[int, Slot] = {}
     foreign = -1
     for disk, block in blocks.items():
+        if block not in read:
+            read[block] = _decoded(block)
         one = read[block]
         if one is None or one.pool_id != pool_id:
             continue

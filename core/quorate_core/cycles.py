@@ -41,9 +41,12 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if not heart.claimed:
         return _claim(heart, now, config, member, cycle, mine), tuple(actions)
     limit = config.timing.cycle_limit_seconds
+    held = {index: one.holding() for index, one in found.items()}
+    for left in heart.departed:
+        held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config.pool_id, left).holding()]
     proof = judge(
         cycle,
-        {index: one.holding() for index, one in found.items()},
+        held,
         config.pool_id,
         member.slot,
         heart.incarnation,

@@ -53,7 +53,8 @@ class Heart:
     `barred_until` it evicts nobody and certifies no silence. `condemned`: a member
     has evicted it or certified it dead. `vms_left`: by the last count after it began to fence.
     `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for;
-    0 without one.
+    0 without one. `departed`: who has left the configuration since then; what they have said against this host holds: it may stand from a
+    time when they were members, and they cannot know that nobody reads it.
     """
 
     host: str
@@ -104,6 +105,7 @@ class Heart:
     licensed: bool = False
     confirmed: bool = False
     watchdog_seconds: float = 0.0
+    departed: tuple[pool.Member, ...] = ()
 
     def __post_init__(self) -> None:
         # Kept here and not by some event, so that no way to lose the keeper can shorten what observers have been told: the watchdog of a
@@ -111,6 +113,7 @@ class Heart:
         seen = self.keeper.timeout_seconds if self.keeper is not None else 0.0
         bound = max(self.watchdog_seconds, seen) if self.deadline is not None else 0.0
         object.__setattr__(self, "watchdog_seconds", bound)
+        object.__setattr__(self, "departed", self.departed if self.deadline is not None else ())
 
     @property
     def member(self) -> pool.Member | None:

@@ -156,7 +156,8 @@ def _start_cycle(heart: Heart, now: float, config: pool.PoolConfig, member: pool
     pending = Pending(number, now, own, publish.phase(heart))
     heart = replace(heart, cycles=number, pending=pending, next_cycle_at=now + config.timing.storage_interval_seconds)
     block = slot.encode(own) if own is not None else None
-    return heart, StartCycle(config.disks, number, member.slot, block, header, max(m.slot for m in config.members), blank if header else ())
+    last_slot = max(m.slot for m in (*config.members, *heart.departed))
+    return heart, StartCycle(config.disks, number, member.slot, block, header, last_slot, blank if header else ())
 
 
 def _send(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member) -> tuple[Heart, tuple[Action, ...]]:
@@ -208,7 +209,9 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
         # A longer licence than the published one would break the promise to the observers, and on other disks they do not watch.
         sentence = f"{heart.host}: new timing or other heartbeat disks take effect when the pool has been disarmed and armed again"
         actions = (Say(sentence, loud=True),)
-    return _without_strangers(replace(heart, config=kept), old), actions
+    now = {(m.slot, m.host) for m in kept.members}
+    departed = tuple(m for m in dict.fromkeys((*heart.departed, *old.members)) if (m.slot, m.host) not in now)
+    return _without_strangers(replace(heart, config=kept, departed=departed), old), actions
 
 
 def _without_strangers(heart: Heart, old: pool.PoolConfig) -> Heart:

@@ -127,3 +127,18 @@ def test_a_member_that_was_silent_for_longer_than_a_slot_can_say_is_certified_al
     issued = slot.Issued(1, 77, 5_000_000.0, 59.0)
     read = slot.decode(slot.encode(replace(own(9), certificates=(issued,))))
     assert read.certificates == (replace(issued, silent_seconds=4_294_967.295),)
+
+
+def test_under_a_licence_also_those_who_have_left_are_obeyed() -> None:
+    """Row 15: who has evicted this host may not hear that it has left the pool, and counts on being read."""
+    apart = replace(THREE, members=(Member(0, "a"),))
+    record = replace(VICTIM, evictions=((0, 5),))
+    for before, fenced in ((ARMED, True), (JOINING, False)):
+        heart, _ = heartbeat.step(before, Configured(100.0, apart))
+        heart, order = start(heart, 100.1)
+        assert order.last_slot == (1 if fenced else 0)
+        blocks = {0: order.block or slot.encode(own(9)), 1: slot.encode(record)}
+        reads = dict.fromkeys(range(3), blocks)
+        cycle = Cycle(order.number, 100.1, 100.2, 100.3, order.block, HEADER, blocks, found=blocks[0], reads=reads)
+        heart, _ = heartbeat.step(heart, CycleDone(100.4, cycle))
+        assert (heart.phase is Phase.FENCING) is fenced, heart.no_evidence

@@ -9,6 +9,7 @@ import pytest
 
 from quorate_core import certificate, clique, cycles, keeping, licence, membership, numbers, slot
 from quorate_core.keeping import Keeping, Mode
+from quorate_core.pool import PoolConfig
 from quorate_core.slot import Slot
 from quorate_core.statement import Malformed
 
@@ -61,6 +62,14 @@ def test_who_trusts_the_highest_number_among_the_copies_of_several_disks_lets_a_
 
     monkeypatch.setattr(licence.Cycle, "copies", lambda cycle, index: {0: max(honest(cycle, index).values(), key=number)})
     assert "double run" in {finding.rule for finding in play(late).findings}
+
+
+def test_who_takes_absence_on_new_disks_for_silence_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool has got more disks while one armed host could not hear of it."""
+    more = scenario.load(Path(__file__).parent / "scenarios" / "more-disks-beside-one-that-is-armed.yaml").schedule
+    assert play(more).findings == []
+    monkeypatch.setattr(PoolConfig, "disks_digest", property(lambda _: 1))
+    assert "double run" in {finding.rule for finding in play(more).findings}
 
 
 def test_a_pulse_that_begins_with_the_numbers_of_the_one_before_costs_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
