@@ -68,8 +68,9 @@ def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
 def _check_licence(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
     if heart.phase is Phase.FENCING or heart.deadline is None or now <= heart.deadline:
         return heart, ()
-    if not heart.licensed and heart.keeper is not None and heart.keeper.mode is keeping.Mode.OPEN:
-        # The keeper never took the licence (it could not save its marker?): nothing will reset this host, and it never said it was armed.
+    if not heart.licensed and heart.keeper is not None and heart.keeper.mode in (keeping.Mode.OPEN, keeping.Mode.CLOSED):
+        # The keeper never took the licence (it could not save its marker?), or has let go of the watchdog since: nothing will reset this
+        # host, and it never said that it was armed.
         phase = Phase.JOINING if heart.phase is Phase.ARMED else heart.phase
         why = f"the keeper has not taken the licence that ended {now - heart.deadline:.1f} s ago; not armed"
         freed = replace(heart, phase=phase, message=why, deadline=None, confirmed=False, proposal=0)

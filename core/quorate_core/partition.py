@@ -53,13 +53,19 @@ def choose(me: int, seated: Mapping[int, Slot], published: int, stirred: int) ->
 
 
 def links(seated: Mapping[int, Slot]) -> dict[int, int]:
-    """Who hears whom in both directions, in the incarnations that stand in the slots."""
+    """Who hears whom in both directions, in the incarnations that stand in the slots. Two of which one does without the other, by its
+    configuration, need not hear each other: the configuration has reached one before the other, and no link is broken."""
     lives = {index: one.statement.incarnation for index, one in seated.items()}
     hears: dict[int, int] = {}
     for index, one in seated.items():
         meant = {k.slot for k in one.statement.known if lives.get(k.slot) == k.incarnation}
         hears[index] = sum(1 << other for other in meant if other != index and one.statement.views.network >> other & 1)
-    return {a: sum(1 << b for b in members(hears[a]) if hears[b] >> a & 1) for a in seated}
+    return {a: sum(1 << b for b in seated if b != a and _linked(seated, hears, a, b)) for a in seated}
+
+
+def _linked(seated: Mapping[int, Slot], hears: Mapping[int, int], a: int, b: int) -> bool:
+    apart = not (seated[a].required >> b & 1 and seated[b].required >> a & 1)
+    return apart or bool(hears[a] >> b & 1 and hears[b] >> a & 1)
 
 
 def _names(seated: Mapping[int, Slot], mask: int) -> str:

@@ -102,3 +102,13 @@ def test_replayed_packets_are_counted_and_change_nothing() -> None:
     twice, actions = heartbeat.step(once, PacketHeard(108, OF_B.statement))
     assert actions == (CountDrop("duplicate"),)
     assert twice.peers[1].heard_at == 100
+
+
+def test_a_host_whose_keeper_never_took_the_licence_keeps_its_vms_when_it_is_paused() -> None:
+    """Nobody was told that it is armed, and the watchdog that it gave back will not reset it: its VMs would be killed for nothing."""
+    paused = replace(
+        ARMED, config=replace(CONFIG, enabled=False), phase=Phase.DISARMED, licensed=False, confirmed=False, keeper=Keeper(Mode.CLOSED)
+    )
+    after, actions = heartbeat.step(paused, Tick(120.1))
+    assert (after.phase, after.deadline) == (Phase.DISARMED, None)
+    assert "the keeper has not taken the licence" in words(actions)

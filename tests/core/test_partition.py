@@ -9,11 +9,11 @@ from quorate_core.statement import Known, Phase, Statement, Views
 from quorate_core.timing import STANDARD
 
 
-def seat(index: int, hears: int, intent: int = 0, weight: int = 0) -> Slot:
+def seat(index: int, hears: int, intent: int = 0, weight: int = 0, required: int = 0b1111) -> Slot:
     """The slot of host `index`, which hears the hosts of that set; incarnation 10 + index."""
     known = tuple(Known(i, 10 + i) for i in clique.members(hears | 1 << index))
     said = Statement(f"h{index}", index, 10 + index, 5, bytes(32), Phase.ARMED, Views(hears | 1 << index, 0b1111), known)
-    return Slot(bytes(range(16)), bytes(16), said, STANDARD.values, True, weight=weight, intent=intent)
+    return Slot(bytes(range(16)), bytes(16), said, STANDARD.values, True, weight=weight, required=required, intent=intent)
 
 
 def split(intent_01: int = 0, intent_23: int = 0) -> dict[int, Slot]:
@@ -27,6 +27,14 @@ AGREED = split(0b0011, 0b0011)
 
 def test_where_all_hear_all_nothing_is_decided() -> None:
     assert partition.choose(0, {i: seat(i, 0b111) for i in range(3)}, 0, 0) == Choice()
+
+
+def test_two_of_which_one_has_taken_the_other_out_of_its_pool_are_not_cut_off_from_each_other() -> None:
+    """h0 has left the configuration, which h1 has heard and h2 has not: no healthy host is to be evicted for that."""
+    seats = {0: seat(0, 0b101), 1: seat(1, 0b100, required=0b110), 2: seat(2, 0b011)}
+    assert partition.choose(2, seats, 0, 0b111) == Choice()
+    seats[1] = seat(1, 0b100)
+    assert partition.choose(2, seats, 0, 0b111).intent == 0b101
 
 
 def test_a_host_alone_has_nothing_to_decide() -> None:

@@ -45,6 +45,7 @@ class Pulse:
         self._config_seen: tuple[int, int] | None = None
         self._bound = self._remembered = remembered.load(boot_id)
         self._may_resume = self._bound is not None
+        self._refused: wire.PulseConfig | None = None
         self._storage, self._network = Storage(), Network()
         self._keeper, self._audience = KeeperLink(), Audience()
         self._stopper = stopper.Worker(who_stops) if who_stops is not None else None
@@ -192,6 +193,8 @@ class Pulse:
                 self._take_over(self._bound)
             self._may_resume = self._heart.keeper is None or self._heart.resuming
             return
+        if self._refused is not None and self._heart.deadline is None:
+            self._take_over(self._refused)
         try:
             found = Path(wire.CONFIG_FILE).stat()
             stamp = (found.st_mtime_ns, found.st_ino)
@@ -211,14 +214,18 @@ class Pulse:
         self._take_over(config)
 
     def _take_over(self, config: wire.PulseConfig) -> None:
-        self._config = config
-        self._network.bind(config, self._heart.host, clock.now())
         wanted = config.core()
         self._step(hearts.Configured(clock.now(), wanted))
         core = self._heart.config
-        if core is not None and (core.pool_id, core.members) == (wanted.pool_id, wanted.members):
-            licence, watchdog = core.timing.licence_seconds, core.timing.watchdog_seconds
-            self._bound = replace(config, disks=core.disks, licence_seconds=licence, watchdog_seconds=watchdog)
+        self._refused = None
+        if core is None or (core.pool_id, core.members) != (wanted.pool_id, wanted.members):
+            # Under a licence it goes on as a member of the pool that the others know: also by its packets and their key.
+            self._refused = config
+            return
+        self._config = config
+        self._network.bind(config, self._heart.host, clock.now())
+        licence, watchdog = core.timing.licence_seconds, core.timing.watchdog_seconds
+        self._bound = replace(config, disks=core.disks, licence_seconds=licence, watchdog_seconds=watchdog)
 
     def _describe(self) -> None:
         now = clock.now()
