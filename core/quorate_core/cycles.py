@@ -44,15 +44,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     held = {index: one.holding() for index, one in found.items()}
     for left in heart.departed:
         held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config.pool_id, left).holding()]
-    proof = judge(
-        cycle,
-        held,
-        config.pool_id,
-        member.slot,
-        heart.incarnation,
-        limit,
-        heart.claimed_over,
-    )
+    proof = judge(cycle, held, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
     match proof:
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
