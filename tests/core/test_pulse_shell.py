@@ -1,11 +1,13 @@
 """Pulse's shell: a restart under a licence, a second pulse, the count of VMs, packets that are dropped."""
 
 import errno
+import json
 import multiprocessing
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,20 @@ def test_under_a_licence_the_packets_stay_in_the_pool_that_the_licence_belongs_t
     pulse._heart = replace(pulse._heart, deadline=None)
     pulse._look_for_config()
     assert pulse._config == again
+
+
+def test_the_watchdog_that_a_new_configuration_names_is_the_one_that_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for in the very step that takes the configuration over; the device that it names may be gone by the next."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(links.KeeperLink, "tell", lambda _, message: told.append(json.loads(message)))
+    before = config(tmp_path / "disk")
+    pulse = start(tmp_path, before, monkeypatch, [])
+    pulse._step(KeeperSaid(100.0, Keeper(Mode.CLOSED)))
+    pulse._heart = replace(pulse._heart, claimed=True, disk_problem="")
+    (tmp_path / "new").write_text(replace(before, watchdog_device="another").to_json())
+    (tmp_path / "new").replace(tmp_path / wire.CONFIG_FILE)
+    pulse._look_for_config()
+    assert [said["device"] for said in told if said["kind"] == "open"] == ["another"]
 
 
 def test_a_second_pulse_on_one_host_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

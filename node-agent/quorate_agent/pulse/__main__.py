@@ -214,15 +214,14 @@ class Pulse:
         self._take_over(config)
 
     def _take_over(self, config: wire.PulseConfig) -> None:
-        wanted = config.core()
+        wanted, before = config.core(), self._config
+        self._config, self._refused = config, None
         self._step(hearts.Configured(clock.now(), wanted))
         core = self._heart.config
-        self._refused = None
         if core is None or (core.pool_id, core.members) != (wanted.pool_id, wanted.members):
             # Under a licence it goes on as a member of the pool that the others know: also by its packets and their key.
-            self._refused = config
+            self._config, self._refused = before, config
             return
-        self._config = config
         self._network.bind(config, self._heart.host, clock.now())
         licence, watchdog = core.timing.licence_seconds, core.timing.watchdog_seconds
         self._bound = replace(config, disks=core.disks, licence_seconds=licence, watchdog_seconds=watchdog)
