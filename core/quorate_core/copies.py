@@ -12,8 +12,7 @@ from quorate_core import numbers
 from quorate_core.claim import was_armed
 from quorate_core.licence import Cycle
 from quorate_core.pool import Member, PoolConfig
-from quorate_core.slot import Slot, decode
-from quorate_core.statement import Malformed
+from quorate_core.slot import Slot, legible
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
     foreign = -1
     for disk, block in blocks.items():
         if block not in read:
-            read[block] = _decoded(block)
+            read[block] = legible(block)
         one = read[block]
         if one is None or one.pool_id != pool_id:
             continue
@@ -65,13 +64,6 @@ def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
         else:
             foreign = max(foreign, one.statement.sequence)
     return Found(blocks, intact, foreign, frozenset(cycle.carried_by or blocks))
-
-
-def _decoded(block: bytes) -> Slot | None:
-    try:
-        return decode(block)
-    except Malformed:
-        return None
 
 
 def is_later(other: Slot, one: Slot) -> bool:

@@ -4,7 +4,6 @@ What is said about others follows in `judgement`.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 from quorate_core import claim, copies, judgement, membership, numbers, pool, publish, slot
@@ -33,7 +32,9 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if heart.disk_problem:
         return replace(heart, no_evidence=heart.disk_problem), ()
     found = copies.find(cycle, config)
-    mine = found[member.slot].holding()
+    held = {index: one.holding() for index, one in found.items()}
+    mine = held[member.slot]
+    heart = _hear_what_was_said(heart, found, held)
     # Once this host has said that it has no storage, nothing that it knew of the others' silence counts any more.
     heart, actions = _read_peers(heart, config, member, cycle, found, afresh=heart.blind_since is not None)
     if heart.resuming:
@@ -41,7 +42,6 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if not heart.claimed:
         return _claim(heart, now, config, member, cycle, mine), tuple(actions)
     limit = config.timing.cycle_limit_seconds
-    held = {index: one.holding() for index, one in found.items()}
     for left in heart.departed:
         held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config.pool_id, left).holding()]
     proof = judge(cycle, held, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
@@ -98,14 +98,19 @@ def _look_at_disk(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
     return replace(heart, disk_problem="", disk_refused=False, blank_disks=cycle.blank)
 
 
+def _hear_what_was_said(heart: Heart, found: Mapping[int, copies.Found], held: Mapping[int, Collection[slot.Slot]]) -> Heart:
+    """Whoever is certified dead anywhere is dead for good; whoever is evicted by what holds, or by this host, is evicted now."""
+    dead = dict(heart.dead)
+    for issued in (certificate for one in found.values() for copy in one.intact.values() for certificate in copy.certificates):
+        dead[issued.slot] = dead.get(issued.slot, frozenset()) | {issued.incarnation}
+    mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
+    return replace(heart, dead=dead, evicted=mine.union(*(one.evictions for copies_held in held.values() for one in copies_held)))
+
+
 def _read_peers(
     heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, found: Mapping[int, copies.Found], *, afresh: bool
 ) -> tuple[Heart, list[Action]]:
     actions: list[Action] = []
-    for other in (copy for one in found.values() for copy in one.intact.values()):
-        heart = replace(heart, dead=_joined(heart.dead, other))
-    mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    heart = replace(heart, evicted=mine.union(*(other.evictions for one in found.values() for other in one.holding())))
     last = heart.last_read_at
     after_gap = afresh or (last is not None and cycle.completed_at - last > config.timing.read_gap_limit_seconds)
     peers = dict(heart.peers)
@@ -156,9 +161,7 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
 
 def _numbers(blocks: Iterable[bytes]) -> Iterator[int]:
     """What stands in the own slot, whoever wrote it."""
-    for block in blocks:
-        with suppress(Malformed):
-            yield slot.decode(block).statement.sequence
+    return (found.statement.sequence for found in map(slot.legible, blocks) if found is not None)
 
 
 def _carried(mine: Collection[slot.Slot]) -> tuple[Eviction, ...]:
@@ -233,11 +236,3 @@ def _stopped_said(heart: Heart, member: pool.Member, cycle: Cycle, pending: Pend
     """A fenced host says only once that no VM is left on it."""
     done = pending.slot is not None and pending.slot.stopped and not cycle.error and cycle.blocks.get(member.slot) == cycle.written
     return replace(heart, stopped_said=heart.stopped_said or done)
-
-
-def _joined(dead: Mapping[int, frozenset[int]], said: slot.Slot) -> dict[int, frozenset[int]]:
-    """Those known dead, with those that this slot certifies."""
-    both = dict(dead)
-    for issued in said.certificates:
-        both[issued.slot] = both.get(issued.slot, frozenset()) | {issued.incarnation}
-    return both

@@ -11,7 +11,7 @@ A disk that hangs is not waited for and not asked again until it has answered; i
 failed is told by every cycle that this disk carries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from quorate_core import slot
@@ -55,6 +55,15 @@ class Outcome:
     disks: Disks
     cycle: Cycle | None = None
     orders: tuple[int, ...] = ()
+
+
+def use(disks: Disks, before: Sequence[str], after: Sequence[str]) -> Disks:
+    """Other disks, by name, instead of these. One that is used on goes on being busy, and its failed write stays known."""
+    was = {name: index for index, name in enumerate(before)}
+    kept = {index: was[name] for index, name in enumerate(after) if name in was}
+    busy = frozenset(index for index, old in kept.items() if old in disks.busy)
+    failed_at = {index: disks.failed_at[old] for index, old in kept.items() if old in disks.failed_at}
+    return Disks(len(after), busy=busy, failed_at=failed_at)
 
 
 def begin(disks: Disks, number: int, own_slot: int, block: bytes | None) -> Outcome:
@@ -180,19 +189,10 @@ def _worst(own: bytes | None, found: list[bytes]) -> bytes:
     if all(copy == found[0] for copy in found) or own is None:
         return found[0]
     me = slot.decode(own).statement.incarnation
-    strangers = [copy for copy in found if _incarnation(copy) not in (None, me)]
+    strangers = [copy for copy in found if (read := slot.legible(copy)) is not None and read.statement.incarnation != me]
     return max(strangers, key=_age) if strangers else min(found, key=_age)
 
 
-def _incarnation(copy: bytes) -> int | None:
-    try:
-        return slot.decode(copy).statement.incarnation
-    except Malformed:
-        return None
-
-
 def _age(copy: bytes) -> tuple[int, bool]:
-    try:
-        return slot.decode(copy).statement.sequence + 1, True
-    except Malformed:
-        return 0, any(copy)
+    read = slot.legible(copy)
+    return (0, any(copy)) if read is None else (read.statement.sequence + 1, True)

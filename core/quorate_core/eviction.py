@@ -19,7 +19,6 @@ from quorate_core import certificate, claim, slot
 from quorate_core.certificate import Judge
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
-from quorate_core.statement import Malformed
 from quorate_core.timing import TimingValues
 
 ALARM = "ALARM:"
@@ -56,7 +55,8 @@ def escaped(record: Eviction, seen: Slot) -> bool:
 
 def doubt(record: Eviction, cycle: Cycle) -> Eviction:
     """The record when a cycle has ended, whatever it proved: counted anew if it did not stand there before, or nobody can tell."""
-    stood = not cycle.error and _stood(cycle.found, (record.slot, record.incarnation))
+    before = None if cycle.error else slot.legible(cycle.found)
+    stood = before is not None and (record.slot, record.incarnation) in before.evictions
     return record if stood or record.since is None else replace(record, since=None)
 
 
@@ -92,10 +92,3 @@ def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_se
     if last_sign_at is not None and cycle.completed_at - last_sign_at <= grace_seconds:
         return f"{ALARM} it still gives signs of life {waited:.0f} s after its eviction (limit {bound:g} s): its watchdog has not reset it"
     return Issued(record.slot, record.incarnation, waited, bound, Evidence.EVICTION)
-
-
-def _stood(block: bytes, pair: tuple[int, int]) -> bool:
-    try:
-        return pair in slot.decode(block).evictions
-    except Malformed:
-        return False

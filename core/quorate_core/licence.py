@@ -96,16 +96,9 @@ def judge(
             return NoEvidence(f"{other.statement.host} has certified this host dead", condemned=True)
     if cycle.blocks.get(my_slot) != cycle.written:
         return NoEvidence("this host's own slot did not come back as it was written")
-    stranger = _incarnation(cycle.found) if cycle.found not in claimed_over else None
-    if stranger not in (None, my_incarnation):
-        # Those who read only the other one would count this one's silence while it lives.
-        return NoEvidence(f"incarnation {stranger:016x} wrote this host's own slot; two agents or machines may share it")
-    return Evidence(cycle.issued_at)
-
-
-def _incarnation(block: bytes) -> int | None:
     # What cannot be read names nobody: a torn write of one's own is healed by the next.
-    try:
-        return slot.decode(block).statement.incarnation
-    except Malformed:
-        return None
+    stranger = slot.legible(cycle.found) if cycle.found not in claimed_over else None
+    if stranger is not None and (writer := stranger.statement.incarnation) != my_incarnation:
+        # Those who read only the other one would count this one's silence while it lives.
+        return NoEvidence(f"incarnation {writer:016x} wrote this host's own slot; two agents or machines may share it")
+    return Evidence(cycle.issued_at)

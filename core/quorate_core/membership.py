@@ -5,11 +5,10 @@ what the first read finds on the disk is old until it changes. An incarnation th
 arrives.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from quorate_core import certificate
-from quorate_core.certificate import observe
 from quorate_core.copies import Found, newest
 from quorate_core.slot import Slot, is_empty
 from quorate_core.statement import ECHO_MASK, Known, Phase, Statement, Views
@@ -64,49 +63,53 @@ class Peer:
 def after_read(peer: Peer, found: Found, disks: int, at: float, *, after_gap: bool, dead: frozenset[int]) -> Peer:
     """The peer after one more read of its slot, completed `at`, on the disks of that digest. `dead` are its incarnations that were
     certified."""
-    blocks, copies = found.blocks, found.intact
-    fresh = frozenset(disk for disk, block in blocks.items() if peer.blocks.get(disk) != block)
+    copies = found.intact
+    fresh = frozenset(disk for disk, block in found.blocks.items() if peer.blocks.get(disk) != block)
     # What a disk that was not in the read before shows may have been written long ago.
     moved = fresh & peer.latest
-    written = frozenset(disk for disk, block in blocks.items() if not is_empty(block))
     # A life that somebody has certified was armed, so its number stood on a majority before the next life began, which is above it. What is
     # below is left of a life before: nothing of that is to be certified any more.
     floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
     living = {disk: one for disk, one in copies.items() if one.statement.incarnation not in dead and one.statement.sequence > floor}
-    lives = {one.statement.incarnation for one in living.values()}
     # What proves its life on other disks cannot be watched on these; to wait for its certificate would be to wait for ever.
     here = {one.statement.incarnation for one in living.values() if one.disks == disks}
     certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None, condemned=peer.watch)
-    watch = observe(peer.watch, found, fresh, at, here, after_gap=after_gap)
-    condemned = observe(peer.condemned, found, fresh, at, certified, after_gap=after_gap)
+    watch = certificate.observe(peer.watch, found, fresh, at, here, after_gap=after_gap)
+    condemned = certificate.observe(peer.condemned, found, fresh, at, certified, after_gap=after_gap)
     # A watch that went over to an incarnation that nobody has certified is not this one's business.
     condemned = condemned if condemned is not None and condemned.incarnation in dead else None
-    peer = replace(
-        peer,
-        blocks={**peer.blocks, **blocks},
-        shown=peer.shown | written,
-        latest=frozenset(blocks),
-        emptied=not peer.shown.isdisjoint(found.carried_by - written),
-        watch=watch,
-        condemned=condemned,
-    )
+    peer = _shown(replace(peer, watch=watch, condemned=condemned), found)
     # A life that goes on, or one that has just written, is the host's present one; what merely stands there may be left of another.
     wrote = newest(living[disk] for disk in moved if disk in living)
     seen = _further(peer, living.values()) or wrote or newest(living.values())
-    if seen is None:
-        # The dead, perhaps a late write of theirs (the caller reports it), are ignored for membership.
-        alive = not certified or (peer.slot is not None and peer.slot.statement.incarnation not in dead)
-        return peer if alive else replace(peer, slot=None, changed_at=None)
+    if seen is not None:
+        lives = {one.statement.incarnation for one in living.values()}
+        return _seen(peer, seen, at, lives=lives, wrote=wrote is not None)
+    # The dead, perhaps a late write of theirs (the caller reports it), are ignored for membership.
+    alive = not certified or (peer.slot is not None and peer.slot.statement.incarnation not in dead)
+    return peer if alive else replace(peer, slot=None, changed_at=None)
+
+
+def _shown(peer: Peer, found: Found) -> Peer:
+    """With what each disk shows of it."""
+    written = frozenset(disk for disk, block in found.blocks.items() if not is_empty(block))
+    emptied = not peer.shown.isdisjoint(found.carried_by - written)
+    blocks, latest = {**peer.blocks, **found.blocks}, frozenset(found.blocks)
+    return replace(peer, blocks=blocks, shown=peer.shown | written, latest=latest, emptied=emptied)
+
+
+def _seen(peer: Peer, seen: Slot, at: float, *, lives: Collection[int], wrote: bool) -> Peer:
+    """With that copy as its present one, if it is not left of what was. `lives` are all that stand there, `wrote`: one just wrote."""
     said = seen.statement
     if peer.slot is None:
         # The first sight of a slot is no life sign, unless the block had been read before and was something else.
-        return replace(peer, slot=seen, changed_at=at if wrote is not None else None)
+        return replace(peer, slot=seen, changed_at=at if wrote else None)
     was = peer.slot.statement
     if was.incarnation == said.incarnation and said.sequence < was.sequence:
         return peer  # an old write that landed late, or another disk's: no sign of life, and nothing that still holds
-    if was.incarnation != said.incarnation and wrote is None and was.incarnation in lives:
+    if was.incarnation != said.incarnation and not wrote and was.incarnation in lives:
         return peer  # both merely stand there
     same = (was.incarnation, was.sequence) == (said.incarnation, said.sequence)
     return replace(peer, slot=seen, changed_at=peer.changed_at if same else at)

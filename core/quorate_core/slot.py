@@ -137,6 +137,14 @@ def decode(block: bytes) -> Slot:
     )  # fmt: skip
 
 
+def legible(block: bytes) -> Slot | None:
+    """The slot in that block; None if it holds none that can be read."""
+    try:
+        return decode(block)
+    except Malformed:
+        return None
+
+
 def encode_header(pool_id: bytes) -> bytes:
     """The disk's first block: it binds the disk to one pool."""
     return _seal(_PREFIX.pack(_DISK_MAGIC, VERSION, _PREFIX.size, pool_id, bytes(16)))

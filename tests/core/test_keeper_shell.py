@@ -47,6 +47,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+class Licensed:
+    """A keeper with that watchdog under a licence until then. It begins at 100.0; `pass_time` moves the clock and lets it act."""
+
+    def __init__(self, folder: Path, dog: Dog, deadline: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 100.0
+        monkeypatch.setattr(keepers.clock, "now", lambda: self._now)
+        monkeypatch.setattr(keepers, "open_watchdog", lambda *_: dog)
+        self.keeper = keepers.Keeper(folder, "boot", Voice("test"))
+        self.keeper._obey({"kind": "open", "device": "dog", "timeoutSeconds": 8})
+        self.keeper._step(keeping.DeadlineGiven(self._now, "a", deadline))
+
+    def pass_time(self, seconds: float) -> keeping.Keeping:
+        self._now += seconds
+        self.keeper._step(keeping.Tick(self._now))
+        return self.keeper._state
+
+
 def leave_marker(folder: Path, device: str, deadline: float) -> None:
     fields: dict[str, Any] = {
         "version": wire.VERSION, "boot_id": "boot", "device": device, "mode": "licensed", "incarnation": "0" * 15 + "5",
@@ -164,37 +181,21 @@ class FailedDog(Dog):
 
 def test_a_watchdog_that_takes_no_pets_and_does_not_bite_is_reported_and_then_let_go(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that nothing would reset must not go on as armed."""
-    at = [100.0]
-    monkeypatch.setattr(keepers.clock, "now", lambda: at[0])
-    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: FailedDog())
-    keeper = keepers.Keeper(here, "boot", Voice("test"))
-    keeper._obey({"kind": "open", "device": "dog", "timeoutSeconds": 8})
-    keeper._step(keeping.DeadlineGiven(at[0], "a", 1e9))
-    seen = []
-    for _ in range(12):
-        keeper._step(keeping.Tick(at[0]))
-        seen.append((at[0] - 100, keeper._state.mode, keeper._state.problem))
-        at[0] += 2
-    assert all((not problem) == (passed <= 9) for passed, _, problem in seen), "W + g, within which one that runs has bitten"
-    assert {mode for _, mode, _ in seen} == {Mode.LICENSED}, "pulse publishes first that nobody may rely on it"
-    keeper._step(keeping.Released(at[0], "a"))
-    keeper._step(keeping.Tick(at[0]))
-    assert (keeper._state.mode, keeper._dog) == (Mode.CLOSED, None)
-    assert "has not reset this host" in keeper._state.problem
+    licensed = Licensed(here, FailedDog(), 1e9, monkeypatch)
+    seen = {passed: licensed.pass_time(2 if passed else 0) for passed in range(0, 24, 2)}
+    assert all((not state.problem) == (passed <= 9) for passed, state in seen.items()), "W + g, within which one that runs has bitten"
+    assert {state.mode for state in seen.values()} == {Mode.LICENSED}, "pulse publishes first that nobody may rely on it"
+    licensed.keeper._step(keeping.Released(124.0, "a"))
+    after = licensed.pass_time(2)
+    assert (after.mode, licensed.keeper._dog) == (Mode.CLOSED, None)
+    assert "has not reset this host" in after.problem
 
 
 def test_a_keeper_whose_licence_has_ended_does_not_spin(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its watchdog is still open, and the next pet long due."""
-    at = [100.0]
-    monkeypatch.setattr(keepers.clock, "now", lambda: at[0])
-    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: Dog())
-    keeper = keepers.Keeper(here, "boot", Voice("test"))
-    keeper._obey({"kind": "open", "device": "dog", "timeoutSeconds": 8})
-    keeper._step(keeping.DeadlineGiven(at[0], "a", 101.0))
-    at[0] = 110.0
-    keeper._step(keeping.Tick(at[0]))
-    assert keeper._state.mode is Mode.EXPIRED
-    assert keeper._sleep() > 0
+    licensed = Licensed(here, Dog(), 101.0, monkeypatch)
+    assert licensed.pass_time(10).mode is Mode.EXPIRED
+    assert licensed.keeper._sleep() > 0
 
 
 def test_the_time_that_a_host_was_suspended_counts_against_its_licence(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

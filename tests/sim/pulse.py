@@ -179,13 +179,9 @@ class Pulse:
         self._give(started.orders)
 
     def _use(self, names: tuple[str, ...]) -> None:
-        """A disk that is used on goes on being busy; of the others nothing is heard any more."""
         if tuple(self._paths) == names:
             return
-        before = {name: index for index, name in enumerate(self._paths)}
-        busy = frozenset(i for i, name in enumerate(names) if before.get(name) in self._disks.busy)
-        failed_at = {i: at for i, name in enumerate(names) if (at := self._disks.failed_at.get(before.get(name, -1))) is not None}
-        self._disks = disk_sets.Disks(len(names), busy=busy, failed_at=failed_at)
+        self._disks = disk_sets.use(self._disks, tuple(self._paths), names)
         self._paths = {name: self._host.paths[int(name)] for name in names}
 
     def _give(self, indexes: tuple[int, ...]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from quorate_core import certificate, membership
+from quorate_core import certificate
 from quorate_core.slot import Issued
 from quorate_core.timing import Timing, TimingValues
 
@@ -230,5 +230,5 @@ def test_the_simulation_finds_a_missing_restart_of_the_countdown_after_a_gap(mon
         seen = honest(watch, *rest, after_gap=False)
         return replace(seen, since=watch.since) if watch is not None and seen is not None else seen
 
-    monkeypatch.setattr(membership, "observe", forgetful)
+    monkeypatch.setattr(certificate, "observe", forgetful)
     assert _finds(range(6))

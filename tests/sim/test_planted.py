@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quorate_core import certificate, clique, cycles, keeping, licence, membership, numbers, slot
+from quorate_core import certificate, clique, cycles, keeping, licence, numbers, slot
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.pool import PoolConfig
 from quorate_core.slot import Slot
@@ -44,7 +44,7 @@ def test_who_takes_another_life_of_the_same_boot_for_a_reset_lets_a_vm_run_twice
     def careless(watch: certificate.Watch | None, *rest: object, after_gap: bool) -> certificate.Watch | None:
         return honest(watch and replace(watch, boot_id=b"another"), *rest, after_gap=after_gap)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(membership, "observe", careless)
+    monkeypatch.setattr(certificate, "observe", careless)
     assert "double run" in {finding.rule for finding in play(released).findings}
 
 

@@ -55,17 +55,13 @@ class Storage:
         return "; ".join(why if path in why else f"heartbeat disk {path}: {why}" for path, why in found.items())
 
     def _use(self, paths: Sequence[str]) -> None:
-        if [worker.path for worker in self._workers] == list(paths):
+        before = {worker.path: worker for worker in self._workers}
+        if list(before) == list(paths):
             return
-        kept = {worker.path: (index, worker) for index, worker in enumerate(self._workers) if worker.path in paths}
-        for worker in self._workers:
-            if worker.path not in paths:
-                worker.retire()
-        self._workers = [kept[path][1] if path in kept else Disk(path) for path in paths]
-        before = {i: kept[path][0] for i, path in enumerate(paths) if path in kept}
-        busy = frozenset(i for i, was in before.items() if was in self._state.busy)
-        failed_at = {i: self._state.failed_at[was] for i, was in before.items() if was in self._state.failed_at}
-        self._state = replace(disks.Disks(len(paths)), busy=busy, failed_at=failed_at)
+        self._state = disks.use(self._state, list(before), paths)
+        self._workers = [before.pop(path) if path in before else Disk(path) for path in paths]
+        for unused in before.values():
+            unused.retire()
 
     def _give(self, indexes: Sequence[int]) -> None:
         for index in indexes:
