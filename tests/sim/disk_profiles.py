@@ -155,7 +155,8 @@ def _change(dice: random.Random, names: list[str], disks: int, timing: Timing, a
     match dice.randrange(6):
         case 0:
             left = Event(at, "configure", {"remove": [one]})
-            return [left, Event(at + dice.uniform(1, 30), "configure", {"add": [one]})] if dice.random() < 0.6 else [left]
+            again = at + dice.choice([dice.uniform(0.3, 4), dice.uniform(1, 30)])
+            return [left, Event(again, "configure", {"add": [one]})] if dice.random() < 0.6 else [left]
         case 1:
             return [Event(at, "configure", {"timing": [timing.licence_seconds, timing.watchdog_seconds]})]
         case _:
@@ -178,7 +179,8 @@ def _other_disks(dice: random.Random, disks: int) -> list[int]:
 
 
 def _blow(dice: random.Random, names: list[str], silent: list[str], at: float) -> list[Event]:
-    """What befalls the pool in the middle of it: the silent ones are cut off, or somebody loses storage or power."""
+    """What befalls the pool in the middle of it: the silent ones are cut off, or somebody is deaf, slow, or loses storage, power or its
+    marker."""
     others = [name for name in names if name not in silent]
     who, length = dice.choice(names), dice.choice([None, dice.uniform(2, 30)])
     disk: dict[str, Any] = dice.choice([{}, {"disk": dice.randrange(_MOST_DISKS)}])
@@ -190,6 +192,13 @@ def _blow(dice: random.Random, names: list[str], silent: list[str], at: float) -
             [Event(at, dice.choice(["hang", "fail"]), {"host": dice.choice([who, others]), **disk}, length)],
             _power_cycle(dice, who, at, TIMING),
             [Event(at, "power_off", {"host": who})],
+            [Event(at, "cut", {"from": "all", "to": who}, length)],
+            [
+                Event(
+                    at, "slow", {"host": who, "seconds": [round(dice.uniform(0, 2), 2), round(dice.uniform(2, _LATEST), 2)], **disk}, length
+                )
+            ],
+            [Event(at, "lose_marker", {"host": who}, length)],
         ]
     )
 
