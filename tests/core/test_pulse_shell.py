@@ -113,6 +113,20 @@ def test_under_a_licence_the_packets_stay_in_the_pool_that_the_licence_belongs_t
     assert pulse._config == again
 
 
+@pytest.mark.parametrize(("mode", "goes_on"), [(Mode.LICENSED, False), (Mode.EXPIRED, False), (Mode.OPEN, True), (Mode.CLOSED, True)])
+def test_what_a_licence_belonged_to_matters_only_while_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, goes_on: bool
+) -> None:
+    """Another version of the agent wrote it. Under a licence no other configuration may take its place."""
+    (tmp_path / wire.LICENCE_FILE).write_text('{"version": 999}')
+    pulse = start(tmp_path, config(tmp_path / "disk"), monkeypatch, [])
+    assert pulse._config is None, "the keeper has not spoken yet"
+    pulse._step(KeeperSaid(now(), replace(LICENSED, mode=mode)))
+    pulse._look_for_config()
+    assert (pulse._config is not None) is goes_on
+    assert (wire.LICENCE_FILE in pulse._complaints.get("licence", "")) is not goes_on
+
+
 def test_the_watchdog_that_a_new_configuration_names_is_the_one_that_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked for in the very step that takes the configuration over; the device that it names may be gone by the next."""
     told: list[dict[str, Any]] = []

@@ -25,6 +25,7 @@ from quorate_agent.pulse.storage import Storage
 from quorate_agent.voice import Voice
 from quorate_core import heart as hearts
 from quorate_core import heartbeat, packet
+from quorate_core.keeping import Mode
 from quorate_core.statement import Phase, Statement
 
 _PRIORITY = 1
@@ -43,7 +44,13 @@ class Pulse:
         self._heart = hearts.Heart(host, uuid.UUID(boot_id).bytes, secrets.randbits(64) or 1)
         self._config: wire.PulseConfig | None = None
         self._config_seen: tuple[int, int] | None = None
-        self._bound = self._remembered = remembered.load(boot_id)
+        self._bound: wire.PulseConfig | None = None
+        self._unreadable = ""
+        try:
+            self._bound = remembered.load(boot_id)
+        except wire.BadMessage as error:
+            self._unreadable = str(error)
+        self._remembered = self._bound
         self._may_resume = self._bound is not None
         self._refused: wire.PulseConfig | None = None
         self._storage, self._network = Storage(), Network()
@@ -185,6 +192,8 @@ class Pulse:
             self._network.send(packet.encode(said, bytes.fromhex(config.pool_id), config.key), others, config.port)
 
     def _look_for_config(self) -> None:
+        if self._unreadable and not self._forgets_licence():
+            return
         if self._config is not None:
             self._network.bind(self._config, self._heart.host, clock.now())  # again each time: an address may come up after the agent
         if self._may_resume and self._bound is not None:
@@ -212,6 +221,18 @@ class Pulse:
         if len(config.disks) == 2:
             self._voice.say("the pool has two heartbeat disks: both are needed; a third would let any one of them fail")
         self._take_over(config)
+
+    def _forgets_licence(self) -> bool:
+        """Whether no licence runs, so that it does not matter that what one belonged to cannot be read."""
+        keeper = self._heart.keeper
+        if keeper is None:
+            return False
+        if keeper.mode in (Mode.LICENSED, Mode.EXPIRED):
+            self._complain("licence", f"{self._unreadable}; nobody can go on under the licence that runs, so this host will be reset")
+            return False
+        self._complain("licence", "")
+        self._unreadable = ""
+        return True
 
     def _take_over(self, config: wire.PulseConfig) -> None:
         wanted, before = config.core(), self._config
