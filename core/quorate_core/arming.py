@@ -82,10 +82,12 @@ def _not_mutual(me: Me, config: pool.PoolConfig, member: pool.Member, peers: Map
 
 
 def _difference(peer: Peer, config: pool.PoolConfig) -> str:
-    """What is known of how its configuration differs: its slot shows the timing, the rest only as a hash."""
+    """What is known of how its configuration differs: its slot shows the timing and a digest of the disks, the rest only as a hash."""
     if peer.slot is not None and (its := peer.slot.timing.licence_seconds) != config.timing.licence_seconds:
         return f"its licence is {its:g} s, here it is {config.timing.licence_seconds:g} s"
-    return "members, heartbeat disks, or watchdog timeout"
+    if peer.slot is not None and peer.slot.disks_digest != config.disks_digest:
+        return "its heartbeat disks are others"
+    return "members or watchdog timeout"
 
 
 def _is_certified(peer: Peer, dead: frozenset[int]) -> bool:

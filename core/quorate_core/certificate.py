@@ -1,12 +1,12 @@
 """The countdown after which a silent host is known to be dead, and the certificate that says so.
 
-Nothing is restarted without a certificate, and every doubt ends in none. The proof is in the design's liveness page; its rules, here:
+Nothing is restarted without a certificate, and every doubt ends in none. The proof is in docs/guarantee.md; its rules, here:
 
 * counted on the observer's own clock from the *completion* of the read that first showed the last change, with the *victim's* timing;
 * a change is whatever a disk had not shown before: on any disk, and a disk that is read for the first time has changed. What proves the
   victim's life stands on a majority, every read that counts has met it on one disk at least, and an older block that landed over it there
   is itself a change. So no order among the copies is needed, and none is trusted;
-* the last read was *issued* after R_s - q and still shows no change, so no renewal can have happened unseen;
+* the last read was *issued* R_s or more after that and still shows no change, so no renewal can have happened unseen;
 * a gap between two reads longer than 2 h_s + T_c starts the count again: what happened meanwhile is not known;
 * only an incarnation that was armed under a running watchdog: nothing resets any other;
 * not while packets of that incarnation still arrive;
@@ -23,7 +23,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from quorate_core import numbers
-from quorate_core.claim import was_armed
 from quorate_core.copies import Found, is_later, newest
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
@@ -36,7 +35,7 @@ class Judge:
     """Who wants to certify: its slot, and the digest of its heartbeat disks."""
 
     slot: int
-    disks: int
+    disks_digest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Watch:
     armed: bool
     timing: TimingValues
     required: int = 0
-    disks: int = 0
+    disks_digest: int = 0
     sequence: int = 0
     stopped_at: float | None = None
     boot_id: bytes = b""
@@ -67,8 +66,8 @@ def observe(
     """The watch after one more read of its slot, completed `at`, that showed something new on the disks `fresh`; `after_gap`: the own reads
     before it left a gap that is too long. It may begin for one of these incarnations, an armed one if there is one."""
     copies = found.intact.values()
+    mine = [one for one in copies if watch is not None and one.statement.incarnation == watch.incarnation]
     if watch is not None:
-        mine = [one for one in copies if one.statement.incarnation == watch.incarnation]
         highest = numbers.in_boot(max([watch.sequence, *(one.statement.sequence for one in mine)]))
         kin = [one for one in copies if one.statement.incarnation != watch.incarnation and one.boot_id == watch.boot_id]
         if any(numbers.in_boot(one.statement.sequence) > highest for one in kin):
@@ -80,7 +79,7 @@ def observe(
         # What a later life of the same boot, or another owner of the slot, has found there and written over elsewhere, may be anything but
         # the last word of its life: it may have been released.
         lives = [one for one in found.holding() if one.statement.incarnation in candidates and not _written_over(one, found)]
-        chosen = max(lives, key=lambda one: (was_armed(one), one.statement.sequence), default=None)
+        chosen = max(lives, key=lambda one: (one.was_armed, one.statement.sequence), default=None)
         if chosen is not None and (watch is None or chosen.statement.incarnation != watch.incarnation):
             return _with_newest(Watch(chosen.statement.incarnation, at, False, chosen.timing), chosen, at)
     if watch is None:
@@ -88,7 +87,7 @@ def observe(
     # What cannot be read may be its own; a newcomer of another boot is no sign of it.
     if after_gap or any(_may_be_of(watch, found.intact.get(disk)) for disk in fresh):
         watch = replace(watch, since=at)
-    last = newest(one for one in copies if one.statement.incarnation == watch.incarnation)
+    last = newest(mine)
     return watch if last is None or last.statement.sequence < watch.sequence else _with_newest(watch, last, at)
 
 
@@ -105,21 +104,21 @@ def _may_be_of(watch: Watch, copy: Slot | None) -> bool:
 def _with_newest(watch: Watch, seen: Slot, at: float) -> Watch:
     return replace(
         watch,
-        armed=was_armed(seen),
+        armed=seen.was_armed,
         timing=seen.timing,
         required=seen.required,
-        disks=seen.disks,
+        disks_digest=seen.disks_digest,
         boot_id=seen.boot_id,
         sequence=seen.statement.sequence,
         stopped_at=_stopped_at(watch.stopped_at, seen, at),
     )
 
 
-def objection(required: int, disks: int, judge: Judge) -> str:
+def objection(required: int, disks_digest: int, judge: Judge) -> str:
     """Why that judge may say nothing about a host that needs their word and proves its life on those disks; "" if it may."""
     if not required >> judge.slot & 1:
         return "it did not count this host among those whose word it needs, and may live without it"
-    if disks != judge.disks:
+    if disks_digest != judge.disks_digest:
         return "it proves its life on other heartbeat disks than this host reads"
     return ""
 
@@ -140,11 +139,11 @@ def verdict(
     """The certificate, or why there is none yet. `heard_at` is when the last packet of that incarnation came."""
     if not watch.armed:
         return "it was not armed: no watchdog is bound to reset it, so nothing proves that its VMs have stopped"
-    if why := objection(watch.required, watch.disks, judge):
+    if why := objection(watch.required, watch.disks_digest, judge):
         return why
     silent = cycle.read_issued_at - watch.since
     bound = watch.bound_seconds
-    # Demanding that the last read was issued after R_s is stricter than R_s - q and costs one cycle at most.
+    # R_s - q would do; it costs one cycle at most.
     if silent < bound:
         return f"silent for {max(0.0, silent):.0f} s of {bound:g} s"
     if heard_at is not None and cycle.completed_at - heard_at <= network_timeout_seconds:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quorate_core import slot
-from quorate_core.statement import Malformed, Phase
+from quorate_core.statement import Malformed
 from quorate_core.timing import Timing
 
 
@@ -45,23 +45,18 @@ def objection(claim: Claim, read_issued_at: float, host: str, boot_id: bytes, po
 
 
 def _wait(block: bytes, host: str, boot_id: bytes, pool_id: bytes, dead: frozenset[int], timing: Timing) -> tuple[float, str]:
+    """How long to wait for whom: not for what is certified dead, nor for an earlier start of this agent that was never armed."""
     if slot.is_empty(block):
-        return 0.0, "nobody"
+        return 0.0, ""
     try:
         found = slot.decode(block)
     except Malformed as why:
         return timing.storage_timeout_seconds, f"something unreadable ({why})"
     said = found.statement
     if found.pool_id == pool_id and said.host == host and said.incarnation in dead:
-        return 0.0, "an incarnation that is certified dead"
-    if was_armed(found):
+        return 0.0, ""
+    if found.was_armed:
         return found.timing.release_after_silence_seconds, f"incarnation {said.incarnation:016x} of {said.host}, which was armed"
     if said.host == host and found.boot_id == boot_id:
-        return 0.0, "an earlier start of this agent"
+        return 0.0, ""
     return timing.storage_timeout_seconds, f"incarnation {said.incarnation:016x} of {said.host}"
-
-
-def was_armed(found: slot.Slot) -> bool:
-    """Whether that life was under its watchdog, so that others may wait for its certificate. One that says it is fencing was armed, and its
-    watchdog still runs: fencing ends in a reset, not in disarming."""
-    return found.watchdog_armed and found.statement.phase in (Phase.ARMED, Phase.FENCING)

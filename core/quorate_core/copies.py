@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from quorate_core import numbers
-from quorate_core.claim import was_armed
 from quorate_core.licence import Cycle
 from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Slot, legible
@@ -42,13 +41,8 @@ def find(cycle: Cycle, config: PoolConfig) -> dict[int, Found]:
     return {member.slot: find_one(cycle, config.pool_id, member) for member in config.members}
 
 
-def newest(copies: Iterable[Slot]) -> Slot | None:
-    """The copy with the highest number; None of none."""
-    return max(copies, key=lambda one: one.statement.sequence, default=None)
-
-
 def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
-    """What it found of the slot of one."""
+    """What a cycle found of that member's slot."""
     blocks = cycle.copies(member.slot)
     read: dict[bytes, Slot | None] = {}
     intact: dict[int, Slot] = {}
@@ -66,6 +60,11 @@ def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
     return Found(blocks, intact, foreign, frozenset(cycle.carried_by or blocks))
 
 
+def newest(copies: Iterable[Slot]) -> Slot | None:
+    """The copy with the highest number; None of none."""
+    return max(copies, key=lambda one: one.statement.sequence, default=None)
+
+
 def is_later(other: Slot, one: Slot) -> bool:
     """Whether the number says that the other copy is the later one."""
     if other.boot_id == one.boot_id:
@@ -74,4 +73,4 @@ def is_later(other: Slot, one: Slot) -> bool:
 
 
 def _surpasses(other: Slot, one: Slot) -> bool:
-    return is_later(other, one) and (other.statement.incarnation == one.statement.incarnation or was_armed(other))
+    return is_later(other, one) and (other.statement.incarnation == one.statement.incarnation or other.was_armed)

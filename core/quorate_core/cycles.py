@@ -128,7 +128,9 @@ def _read_peers(
 
 
 def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, mine: Collection[slot.Slot]) -> Heart:
-    blocks = cycle.copies(member.slot) or {0: bytes(slot.BLOCK_BYTES)}
+    blocks = cycle.copies(member.slot)
+    if not blocks:
+        return heart  # it was begun under another configuration, and did not look at this slot
     claimed = claim.look(heart.claim, blocks, cycle.completed_at)
     dead = heart.dead.get(member.slot, frozenset())
     why = claim.objection(claimed, cycle.read_issued_at, heart.host, heart.boot_id, config.pool_id, dead, config.timing)
@@ -138,7 +140,7 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
     # What the former lives of this host had said about others stays true; it is carried over until they are back.
     carried = _certified(mine)
     # Of its own boot no life has been reset: it was released.
-    former = copies.newest(one for one in mine if claim.was_armed(one) and one.boot_id != heart.boot_id)
+    former = copies.newest(one for one in mine if one.was_armed and one.boot_id != heart.boot_id)
     if former is not None and former.statement.incarnation not in dead:
         # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
         # is restarted on it (`hostphase`).

@@ -5,8 +5,8 @@ had completed; by its own published timing. Every survivor that reads a record a
 may die.
 
 * counted from the completion of the first own cycle that wrote the record and read it back;
-* before each write the own slot is looked at: if the record was not there (an old write of ours landed late), it counts anew; when a write
-  has failed or pulse was restarted, it counts anew once the old write must have landed;
+* before each write the own slot is looked at: if the record was not there, or nobody can tell, it counts anew; and only from a cycle that
+  began when no older write (one that failed, or one of the pulse before) could land any more on what carried it;
 * only while its newest slot says that it is under its watchdog, and not once the same boot of its host has another incarnation: it may have
   been disarmed before it could read the record;
 * only by one whose word the evicted host would need to live without storage: it has no longer given it since then; and on its disks;
@@ -15,7 +15,7 @@ may die.
 
 from dataclasses import dataclass, replace
 
-from quorate_core import certificate, claim, slot
+from quorate_core import certificate, slot
 from quorate_core.certificate import Judge
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
@@ -36,13 +36,13 @@ class Eviction:
     timing: TimingValues
     required: int = 0
     since: float | None = None
-    disks: int = 0
+    disks_digest: int = 0
     boot_id: bytes = b""
 
 
 def of(index: int, seen: Slot) -> Eviction:
     """A new record of the host with that slot."""
-    return Eviction(index, seen.statement.incarnation, seen.timing, seen.required, disks=seen.disks, boot_id=seen.boot_id)
+    return Eviction(index, seen.statement.incarnation, seen.timing, seen.required, disks_digest=seen.disks_digest, boot_id=seen.boot_id)
 
 
 def escaped(record: Eviction, seen: Slot) -> bool:
@@ -50,7 +50,7 @@ def escaped(record: Eviction, seen: Slot) -> bool:
     another one without a reset. It may live on without a licence, and nothing is bound to reset it."""
     if seen.statement.incarnation != record.incarnation:
         return seen.boot_id == record.boot_id
-    return not claim.was_armed(seen)
+    return not seen.was_armed
 
 
 def doubt(record: Eviction, cycle: Cycle) -> Eviction:
@@ -73,15 +73,15 @@ def observe(record: Eviction, seen: Slot | None, me: Judge) -> Eviction:
     rest. It counts anew while this host is not one of those whose slots the evicted one reads."""
     if seen is None or seen.statement.incarnation != record.incarnation:
         return record
-    since = None if certificate.objection(seen.required, seen.disks, me) else record.since
+    since = None if certificate.objection(seen.required, seen.disks_digest, me) else record.since
     longest = max(record.timing, seen.timing, key=lambda values: values.release_after_eviction_seconds)
-    return replace(record, timing=longest, required=seen.required, disks=seen.disks, boot_id=seen.boot_id, since=since)
+    return replace(record, timing=longest, required=seen.required, disks_digest=seen.disks_digest, boot_id=seen.boot_id, since=since)
 
 
 def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, judge: Judge) -> Issued | str:
     """The certificate, or why there is none yet. `last_sign_at` is when the evicted incarnation last wrote or was heard; a sign within
     `grace_seconds` counts as life."""
-    if why := certificate.objection(record.required, record.disks, judge):
+    if why := certificate.objection(record.required, record.disks_digest, judge):
         return why
     if record.since is None:
         return "its eviction is not yet on the disk"

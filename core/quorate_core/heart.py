@@ -46,15 +46,14 @@ class Heart:
     `claimed`: the own slot is ours to write, and `claimed_over` what stood in it then, on each disk. `resuming`: this agent was restarted
     under a running licence and has not yet read its slot.
     `dead` holds, by slot, the incarnations that were certified by anybody; `issued` the certificates this host publishes itself.
-    `evicted`: all (slot, incarnation) that anybody evicts, by the last read; `evictions` this host's own records. `intent` is the
-    set that it proposes to live on, on the disk since `intent_at`. `required`: whose answers it needs to live without storage, by
-    any of its slots that may stand on the disk. `blind_since`: when it last said that it has none, until it has watched the disk
-    again. By `settled_at` every write of the pulse before this one has landed or never will. Before
-    `barred_until` it evicts nobody and certifies no silence. `condemned`: a member
-    has evicted it or certified it dead. `vms_left`: by the last count after it began to fence.
-    `watchdog_seconds` is the longest timeout its watchdog was found with since the present licence was asked for;
-    0 without one. `departed`: who has left the configuration since then; what they have said against this host holds: it may stand from a
-    time when they were members, and they cannot know that nobody reads it.
+    `evicted`: all (slot, incarnation) that anybody evicts, by the last read; `evictions` this host's own records. `intent` is the set that
+    it proposes to live on, on the disk since `intent_at`. `required`: whose answers it needs to live without storage, by any of its slots
+    that may stand on the disk. `blind_since`: when it last said that it has none, until it has watched the disk again. By `settled_at`
+    every write of the pulse before this one has landed or never will. Before `barred_until` it evicts nobody and certifies no silence.
+    `condemned`: a member has evicted it or certified it dead. `vms_left`: by the last count after it began to fence. `watchdog_seconds` is
+    the longest timeout its watchdog was found with since the present licence was asked for; 0 without one. `departed`: who has left the
+    configuration since then; what they have said against this host holds: it may stand from a time when they were members, and they cannot
+    know that nobody reads it.
     """
 
     host: str
@@ -180,8 +179,8 @@ Event = Tick | Configured | CycleDone | PacketHeard | KeeperSaid | KeeperGone | 
 
 @dataclass(frozen=True, slots=True)
 class StartCycle:
-    """On those disks write the header (on the ones of those numbers) and the own block, each if given; then read the header and all slots
-    up to `last_slot`."""
+    """On `disks` write the header, if given, to those numbered in `blank_disks`, and the own block, if given; then read the header and all
+    slots up to `last_slot`."""
 
     disks: tuple[str, ...]
     number: int

@@ -7,7 +7,7 @@ disk again for a full R_s. What this host says stays in its slot until the one i
 from collections.abc import Mapping
 from dataclasses import replace
 
-from quorate_core import certificate, claim, eviction, membership, partition, pool
+from quorate_core import certificate, eviction, membership, partition, pool
 from quorate_core.certificate import Judge
 from quorate_core.clique import members
 from quorate_core.eviction import Eviction
@@ -26,7 +26,8 @@ _WORDS = {
 def judge(
     heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot, *, settled: bool
 ) -> tuple[Heart, tuple[Action, ...]]:
-    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk; `settled`: for good."""
+    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk; `settled`: no
+    older write can land over it any more."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
     heart = _forget(heart, config, member, back)
     heart = _keep_records(heart, Judge(member.slot, config.disks_digest), cycle, written, settled=settled)
@@ -70,7 +71,7 @@ def _keep_records(heart: Heart, me: Judge, cycle: Cycle, written: Slot, *, settl
         mine = {(r.slot, r.incarnation) for r in records}
         for index, incarnation in sorted(heart.evicted - mine):
             peer = heart.peers.get(index, membership.Peer())
-            under_watchdog = peer.slot is not None and claim.was_armed(peer.slot)
+            under_watchdog = peer.slot is not None and peer.slot.was_armed
             if peer.slot is not None and under_watchdog and peer.incarnation == incarnation and index != me.slot:
                 records.append(eviction.of(index, peer.slot))
     return replace(heart, evictions=tuple(records))
@@ -185,7 +186,7 @@ def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: C
 def _evict(
     heart: Heart, config: pool.PoolConfig, member: pool.Member, choice: partition.Choice, seated: Mapping[int, Slot]
 ) -> tuple[Heart, tuple[Action, ...]]:
-    records = tuple(eviction.of(index, seated[index]) for index, _ in choice.evict if seated[index].required >> member.slot & 1)
+    records = tuple(eviction.of(index, seated[index]) for index in choice.evict if seated[index].required >> member.slot & 1)
     if not records:
         # None of them counts this host among its own: it has left the pool in their eyes, and they read nothing that it writes.
         return heart, ()

@@ -40,7 +40,7 @@ class Cycle:
     failed_at: float | None = None
 
     def copies(self, index: int) -> dict[int, bytes]:
-        """The blocks of one slot, by disk."""
+        """The blocks of one slot, by disk. What one disk's worker has read has no `reads`."""
         if not self.reads:
             return {0: self.blocks[index]} if index in self.blocks else {}
         return {disk: blocks[index] for disk, blocks in self.reads.items() if index in blocks}

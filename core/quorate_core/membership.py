@@ -60,7 +60,7 @@ class Peer:
         return self.watch is not None and self.watch.armed and self.incarnation != self.watch.incarnation
 
 
-def after_read(peer: Peer, found: Found, disks: int, at: float, *, after_gap: bool, dead: frozenset[int]) -> Peer:
+def after_read(peer: Peer, found: Found, disks_digest: int, at: float, *, after_gap: bool, dead: frozenset[int]) -> Peer:
     """The peer after one more read of its slot, completed `at`, on the disks of that digest. `dead` are its incarnations that were
     certified."""
     copies = found.intact
@@ -72,7 +72,7 @@ def after_read(peer: Peer, found: Found, disks: int, at: float, *, after_gap: bo
     floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
     living = {disk: one for disk, one in copies.items() if one.statement.incarnation not in dead and one.statement.sequence > floor}
     # What proves its life on other disks cannot be watched on these; to wait for its certificate would be to wait for ever.
-    here = {one.statement.incarnation for one in living.values() if one.disks == disks}
+    here = {one.statement.incarnation for one in living.values() if one.disks_digest == disks_digest}
     certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None, condemned=peer.watch)

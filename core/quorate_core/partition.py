@@ -15,10 +15,10 @@ from quorate_core.slot import Slot
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What this host proposes (0: nothing has to be decided) and whom it evicts now, as (slot, incarnation). `waiting` says for what."""
+    """What this host proposes (0: nothing has to be decided) and whom it evicts now, by slot. `waiting` says for what."""
 
     intent: int = 0
-    evict: tuple[tuple[int, int], ...] = ()
+    evict: tuple[int, ...] = ()
     waiting: str = ""
 
 
@@ -49,7 +49,7 @@ def choose(me: int, seated: Mapping[int, Slot], published: int, stirred: int) ->
     lost = everybody & ~living
     if still := lost & ~stirred:
         return Choice(living, waiting=f"{_names(seated, still)}: no sign of life since the intent was published")
-    return Choice(living, tuple((index, seated[index].statement.incarnation) for index in members(lost)))
+    return Choice(living, tuple(members(lost)))
 
 
 def links(seated: Mapping[int, Slot]) -> dict[int, int]:

@@ -44,7 +44,7 @@ def own_slot(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: fl
         watchdog_armed=heart.licensed,
         stopped=heart.phase is Phase.FENCING and heart.vms_left == 0,
         weight=member.weight,
-        disks=config.disks_digest,
+        disks_digest=config.disks_digest,
         required=required(heart, config, now),
         intent=heart.intent,
         evictions=tuple((record.slot, record.incarnation) for record in heart.evictions),

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from quorate_core import pool, statement
 from quorate_core.crc32c import crc32c
-from quorate_core.statement import Malformed, Statement
+from quorate_core.statement import Malformed, Phase, Statement
 from quorate_core.timing import TimingValues
 
 BLOCK_BYTES = 4096
@@ -53,10 +53,9 @@ class Slot:
     """One host's slot. All sets of slots have one bit each.
 
     `watchdog_armed`: its watchdog runs. `stopped`: it is fenced, no VM is left on it and none can start. `weight` counts before the
-    number of hosts when a partition is decided. `disks` is the digest of the heartbeat disks on which it proves its life (0: an older
-    agent, which does not say it). `required`: whose word it would need
-    to live without storage. `intent`: the hosts that are to live on, if it proposes that the others be evicted; 0 if not.
-    `evictions`: (slot, incarnation) of those that it has evicted.
+    number of hosts when a partition is decided. `disks_digest`: on which heartbeat disks it proves its life (0: an older agent, which does
+    not say it). `required`: whose word it would need to live without storage. `intent`: the hosts that are to live on, if it proposes that
+    the others be evicted; 0 if not. `evictions`: (slot, incarnation) of those that it has evicted.
     """
 
     pool_id: bytes
@@ -70,7 +69,13 @@ class Slot:
     intent: int = 0
     evictions: tuple[tuple[int, int], ...] = ()
     certificates: tuple[Issued, ...] = ()
-    disks: int = 0
+    disks_digest: int = 0
+
+    @property
+    def was_armed(self) -> bool:
+        """Whether that life was under its watchdog, so that others may wait for its certificate. One that says it is fencing was armed,
+        and its watchdog still runs: fencing ends in a reset, not in disarming."""
+        return self.watchdog_armed and self.statement.phase in (Phase.ARMED, Phase.FENCING)
 
 
 def offset_of(slot_index: int) -> int:
@@ -93,7 +98,7 @@ def encode(slot: Slot) -> bytes:
                 round(t.drain_seconds * 1000),
                 t.kappa,
             ),
-            _RIGHTS.pack(slot.watchdog_armed, slot.stopped, slot.weight, slot.disks, slot.required, slot.intent),
+            _RIGHTS.pack(slot.watchdog_armed, slot.stopped, slot.weight, slot.disks_digest, slot.required, slot.intent),
             statement.pack_pairs(slot.evictions),
             struct.pack("<H", len(slot.certificates)),
             *(

@@ -23,7 +23,8 @@ def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more
         name, index, 10 + index, 5, CONFIG.hash, phase, Views(0b111, 0b111, proposal), (Known(0, 10), Known(1, 11), Known(2, 12))
     )
     said = replace(said, **more)  # type: ignore[arg-type]
-    own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, phase is Phase.ARMED, required=0b111)
+    armed, disks = phase is Phase.ARMED, CONFIG.disks_digest
+    own = Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, armed, required=0b111, disks_digest=disks)
     watch = certificate.Watch(said.incarnation, NOW - 1, phase is Phase.ARMED, STANDARD.values, 0b111)
     return Peer({0: b"x"}, frozenset({0}), frozenset({0}), own, NOW - 1, said, NOW - 1, watch)
 
@@ -31,6 +32,11 @@ def peer(index: int, phase: Phase = Phase.JOINING, proposal: int = 0b111, **more
 def of_timing(one: Peer, timing: Timing) -> Peer:
     assert one.slot is not None
     return replace(one, slot=replace(one.slot, timing=timing.values))
+
+
+def on_other_disks(one: Peer) -> Peer:
+    assert one.slot is not None
+    return replace(one, slot=replace(one.slot, disks_digest=4711))
 
 
 def consider(*peers: Peer, config: PoolConfig = CONFIG, dead: dict[int, frozenset[int]] | None = None) -> Ready:
@@ -57,7 +63,8 @@ def test_a_proposal_is_made_before_anybody_else_has_made_one() -> None:
         (peer(1, views=Views(0b110, 0b111, 0b111)), "does not yet say"),
         (peer(1, views=Views(0b111, 0b110, 0b111)), "does not yet say"),
         (peer(1, known=(Known(0, 9), Known(1, 11))), "does not yet say"),
-        (peer(1, config_hash=bytes(32)), "another pool configuration (members, heartbeat disks, or watchdog timeout)"),
+        (peer(1, config_hash=bytes(32)), "another pool configuration (members or watchdog timeout)"),
+        (on_other_disks(peer(1, config_hash=bytes(32))), "another pool configuration (its heartbeat disks are others)"),
         (of_timing(peer(1, config_hash=bytes(32)), FAST), "another pool configuration (its licence is 12 s, here it is 20 s)"),
         (peer(1, phase=Phase.REFUSED), "Refused"),
         (peer(1, phase=Phase.DISARMED), "Disarmed"),
@@ -65,7 +72,7 @@ def test_a_proposal_is_made_before_anybody_else_has_made_one() -> None:
     ],
     ids=[
         "never seen to change", "silent on storage", "silent on the network", "never heard", "does not hear me", "does not read me",
-        "means my former life", "other members", "42 other timing", "43 refused", "disarmed", "38 reborn",
+        "means my former life", "other members", "other disks", "42 other timing", "43 refused", "disarmed", "38 reborn",
     ],
 )  # fmt: skip
 def test_one_host_that_does_not_agree_keeps_the_pool_from_arming_and_is_named(other: Peer, why: str) -> None:

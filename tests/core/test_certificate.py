@@ -14,7 +14,7 @@ from quorate_core.statement import Phase, Statement
 from quorate_core.timing import FAST, STANDARD
 
 SAID = Statement("h1", 1, 7, 100, bytes(32), Phase.ARMED)
-VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True, required=0b111, disks=4711)
+VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True, required=0b111, disks_digest=4711)
 R_S = 59.0
 T_N = 8.0
 DISKS = 4711
@@ -227,8 +227,8 @@ def test_what_a_disk_shows_that_was_away_brings_no_former_life_back() -> None:
 def test_on_other_heartbeat_disks_than_its_own_nobody_is_silent() -> None:
     """Row 28: it has been armed on the disks before, and cannot hear that the pool has others now."""
     for disks in (DISKS + 1, 0):  # an older agent does not say on which
-        assert watched(replace(VICTIM, disks=disks)).watch is None, "nobody waits for a certificate that nobody can give"
-        elsewhere = replace(VICTIM, disks=disks, statement=replace(SAID, sequence=101))
+        assert watched(replace(VICTIM, disks_digest=disks)).watch is None, "nobody waits for a certificate that nobody can give"
+        elsewhere = replace(VICTIM, disks_digest=disks, statement=replace(SAID, sequence=101))
         assert "on other heartbeat disks" in str(silent(watched(elsewhere, watched(), at=2), 1000))
 
 

@@ -14,8 +14,8 @@ from quorate_core.timing import FAST, STANDARD
 
 MINE = Slot(bytes(range(16)), bytes(16), Statement("h0", 0, 5, 9, bytes(32), Phase.ARMED), STANDARD.values, True, evictions=((1, 7),))
 BLOCK = slot.encode(MINE)
-VICTIM = Slot(MINE.pool_id, bytes(16), Statement("h1", 1, 7, 9, bytes(32), Phase.ARMED), STANDARD.values, True, disks=4711)
-RECORD = Eviction(1, 7, STANDARD.values, required=0b011, disks=4711)
+VICTIM = Slot(MINE.pool_id, bytes(16), Statement("h1", 1, 7, 9, bytes(32), Phase.ARMED), STANDARD.values, True, disks_digest=4711)
+RECORD = Eviction(1, 7, STANDARD.values, required=0b011, disks_digest=4711)
 R_E = 53.0
 ME = Judge(0, 4711)
 

@@ -45,7 +45,9 @@ def said(index: int, sequence: int, hears: int = ALL, phase: Phase = Phase.ARMED
 
 
 def slot_of(index: int, sequence: int, hears: int = ALL, phase: Phase = Phase.ARMED, **changes: object) -> Slot:
-    own = Slot(POOL.pool_id, bytes(16), said(index, sequence, hears, phase), STANDARD.values, True, required=ALL, disks=POOL.disks_digest)
+    own = Slot(
+        POOL.pool_id, bytes(16), said(index, sequence, hears, phase), STANDARD.values, True, required=ALL, disks_digest=POOL.disks_digest
+    )
     return replace(own, **changes)  # type: ignore[arg-type]
 
 
@@ -199,7 +201,7 @@ def test_a_host_whose_former_life_was_certified_judges_nobody_before_it_is_let_i
 
     def judged(required: int) -> set[int]:
         still = {i: slot_of(i, 1, required=required) for i in (1, 2)}
-        watch = {i: Watch(10 + i, 20.0, True, STANDARD.values, required, one.disks, 1) for i, one in still.items()}
+        watch = {i: Watch(10 + i, 20.0, True, STANDARD.values, required, one.disks_digest, 1) for i, one in still.items()}
         peers = {i: Peer({0: slot.encode(one)}, frozenset({0}), frozenset({0}), one, 20.0, watch=watch[i]) for i, one in still.items()}
         own = slot_of(0, 9, statement=said(0, 9, phase=Phase.JOINING, incarnation=99))
         blocks = {0: slot.encode(own)} | {i: slot.encode(one) for i, one in still.items()}

@@ -59,9 +59,9 @@ def test_nobody_is_evicted_while_it_wants_to_live_itself() -> None:
     assert (choice.evict, choice.waiting) == ((), "h2, h3: of another intent")
 
 
-def test_then_the_others_are_evicted_in_the_incarnation_that_stands_in_their_slots() -> None:
+def test_then_the_others_are_evicted() -> None:
     """Row 26."""
-    assert partition.choose(0, AGREED, 0b0011, 0b1111).evict == ((2, 12), (3, 13))
+    assert partition.choose(0, AGREED, 0b0011, 0b1111).evict == (2, 3)
 
 
 def test_one_whose_slot_stands_still_is_left_to_the_count_of_its_silence() -> None:
@@ -77,7 +77,7 @@ def test_the_loser_evicts_nobody_and_agrees() -> None:
 def test_one_that_hears_but_is_not_heard_is_not_connected() -> None:
     """Row 28."""
     seated = {0: seat(0, 0b111, 0b110), 1: seat(1, 0b110, 0b110), 2: seat(2, 0b110, 0b110)}
-    assert partition.choose(1, seated, 0b110, 0b111).evict == ((0, 10),)
+    assert partition.choose(1, seated, 0b110, 0b111).evict == (0,)
 
 
 def test_one_that_means_an_earlier_life_of_the_other_is_not_connected_with_it() -> None:

@@ -25,7 +25,7 @@ VICTIM = Slot(
     STANDARD.values,
     True,
     required=0b111,
-    disks=POOL.disks_digest,
+    disks_digest=POOL.disks_digest,
 )
 DEAD = slot.encode(VICTIM)
 NO_DOG = Keeper(Mode.CLOSED, problem="/dev/watchdog: No such file or directory")
@@ -112,3 +112,18 @@ def test_one_who_came_later_says_so_only_after_a_full_silence_of_its_own() -> No
 
 def test_nobody_certifies_on_its_own_an_incarnation_whose_packets_it_still_hears() -> None:
     assert issued_over({}, packets_from=77) == []
+
+
+def test_a_slot_that_a_cycle_has_not_read_is_not_claimed_on_it() -> None:
+    """Row 9: the host was moved to it while that cycle was under way; it may be another one's."""
+    keeper = Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0)
+    heart, (order, *_) = heartbeat.step(Heart("a", bytes(16), 5, config=CONFIG, keeper=keeper, disk_problem=""), Tick(100.0))
+    assert isinstance(order, StartCycle)
+    assert order.last_slot == 1
+    heart, _ = heartbeat.step(heart, Configured(100.1, replace(CONFIG, members=(Member(5, "a"), Member(1, "b")))))
+    empty = {index: bytes(slot.BLOCK_BYTES) for index in (0, 1)}
+    heart, _ = heartbeat.step(heart, CycleDone(100.2, Cycle(1, 100.0, 100.0, 100.1, None, slot.encode_header(CONFIG.pool_id), empty)))
+    assert not heart.claimed
+    heart, actions = heartbeat.step(heart, Tick(100.3))
+    again = next(action for action in actions if isinstance(action, StartCycle))
+    assert (again.last_slot, again.block) == (5, None), "it looks there first"

@@ -99,3 +99,11 @@ def test_the_header_binds_a_disk_to_its_pool() -> None:
         slot.decode_header(bytes(slot.BLOCK_BYTES))
     with pytest.raises(Malformed, match="not written by Quorate"):
         slot.decode_header(slot.encode(EXAMPLE))
+
+
+def test_a_silence_longer_than_a_slot_can_say_is_stored_as_the_longest_that_it_can() -> None:
+    """49.7 days in milliseconds; a certificate of such a one must not fail."""
+    issued = Issued(1, 77, 5_000_000.0, 59.0)
+    assert slot.decode(slot.encode(replace(EXAMPLE, certificates=(issued,)))).certificates == (
+        replace(issued, silent_seconds=4_294_967.295),
+    )

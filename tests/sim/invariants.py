@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from quorate_core import claim
-from quorate_core.slot import Issued, decode
-from quorate_core.statement import Malformed, Phase
+from quorate_core.slot import Issued, legible
+from quorate_core.statement import Phase
 from quorate_core.timing import DRAIN_SECONDS, Timing
 
 from . import controller
@@ -220,11 +219,10 @@ class Monitor:
         judges, telling = (1 << len(self.hosts)) - 1, 0
         used = self._armed_under[index, incarnation].disks
         for name in used:
-            try:
-                said = decode(self.disks[int(name)].blocks.get(index, b""))
-            except Malformed:
+            said = legible(self.disks[int(name)].blocks.get(index, b""))
+            if said is None:
                 continue
-            if said.statement.incarnation == incarnation and claim.was_armed(said):
+            if said.statement.incarnation == incarnation and said.was_armed:
                 judges &= said.required
                 telling += 1
             elif self._lives.get((index, said.statement.incarnation), 0) > self._lives[index, incarnation]:

@@ -11,7 +11,6 @@ from quorate_core import certificate, clique, cycles, keeping, licence, numbers,
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.pool import PoolConfig
 from quorate_core.slot import Slot
-from quorate_core.statement import Malformed
 
 from . import scenario
 from .faults import Event
@@ -55,10 +54,8 @@ def test_who_trusts_the_highest_number_among_the_copies_of_several_disks_lets_a_
     honest = licence.Cycle.copies
 
     def number(block: bytes) -> int:
-        try:
-            return slot.decode(block).statement.sequence
-        except Malformed:
-            return -1
+        read = slot.legible(block)
+        return -1 if read is None else read.statement.sequence
 
     monkeypatch.setattr(licence.Cycle, "copies", lambda cycle, index: {0: max(honest(cycle, index).values(), key=number)})
     assert "double run" in {finding.rule for finding in play(late).findings}
@@ -114,7 +111,7 @@ def _unlucky(seed: int) -> Schedule:
 
 
 def test_the_exact_choice_lets_three_hosts_live_where_a_greedy_one_ends_with_two() -> None:
-    """Row 29: the five hosts of the research's section 1.5."""
+    """Row 29: the five hosts of `HEARD`."""
     assert play(_unlucky(1)).findings == []
 
 

@@ -2,7 +2,7 @@
 
 One loop: wait for something or for time to pass, hand it to `heartbeat.step`, do what it says. What may hang is elsewhere: disks and the
 stopping of VMs in threads of their own, the API in report. It needs `config.json` in its run directory (see `wire.PulseConfig`) and a
-keeper; nothing else.
+keeper. It leaves `licence.json` there for the pulse that comes after it (see `remembered`).
 """
 
 import argparse
