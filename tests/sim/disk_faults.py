@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Arguments = Mapping[str, Any]
 End = Callable[[], None]
 
-_FORMER_SEQUENCE = 5_000_000
+_FORMER_SEQUENCE = 3 * 2**45  # of a third life of that slot (`numbers`)
 _FORMER_INCARNATION = 0xDEAD
 _EVERYBODY = 2**64 - 1
 
@@ -53,17 +53,15 @@ def tear(world: World, given: Arguments) -> End:
 def bring_back(world: World, given: Arguments) -> None:
     """An old write of a host lands again."""
     host = world.host(given["host"])
-    for number, disk in enumerate(world.disks):
-        if given.get("disk") in (None, number):
-            disk.bring_back(host.index, int(given.get("age", 1)))
+    for number in _numbers(world, given):
+        world.disks[number].bring_back(host.index, int(given.get("age", 1)))
     world.monitor.sign(host.index)
 
 
 def reformat(world: World, given: Arguments) -> None:
     """Somebody gives the disk to another pool."""
-    for number, disk in enumerate(world.disks):
-        if given.get("disk") in (None, number):
-            disk.header = slot.encode_header(bytes(range(101, 117)))
+    for number in _numbers(world, given):
+        world.disks[number].header = slot.encode_header(bytes(range(101, 117)))
 
 
 def leave(world: World, given: Arguments) -> None:
@@ -78,31 +76,34 @@ def leave(world: World, given: Arguments) -> None:
         world.config.timing.values,
         watchdog_armed=armed,
         required=_EVERYBODY,
-        disks=world.config.disks_digest,
+        disks_digest=world.config.disks_digest,
     )
-    for number, disk in enumerate(world.disks):
-        if given.get("disk") in (None, number):
-            disk.header = slot.encode_header(POOL_ID)
-            disk.write(host.index, slot.encode(left))
+    for number in _numbers(world, given):
+        world.disks[number].header = slot.encode_header(POOL_ID)
+        world.disks[number].write(host.index, slot.encode(left))
     world.monitor.sign(host.index)
 
 
 def _place(world: World, given: Arguments, effect: Effect) -> End:
-    """On the ways to the disk of that number, also if the pool uses it only later; to all that there are now, if none is named."""
+    """On the ways to those disks."""
     placed = []
-    world.reach(given.get("disk", 0))
     for host in world.named(given["host"]):
-        for number, path in enumerate(host.paths):
-            if given.get("disk") in (None, number):
-                own = replace(effect, waiting=[])
-                path.add(own)
-                placed.append((path, own))
+        for number in _numbers(world, given):
+            own = replace(effect, waiting=[])
+            host.paths[number].add(own)
+            placed.append((host.paths[number], own))
 
     def mend() -> None:
         for path, own in placed:
             path.remove(own)
 
     return mend
+
+
+def _numbers(world: World, given: Arguments) -> list[int]:
+    """Of the disk that is named, also if the pool uses it only later; of all that there are now, if none is."""
+    world.reach(given.get("disk", 0))
+    return [number for number in range(len(world.disks)) if given.get("disk") in (None, number)]
 
 
 def _kinds(given: Arguments) -> frozenset[str]:

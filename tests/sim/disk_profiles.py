@@ -11,13 +11,13 @@ from typing import Any
 from quorate_core.timing import Timing
 
 from . import drawing
+from .disks import MOST_DISKS
 from .faults import Event
 from .schedule import Schedule
 from .world import TIMING
 
 _LATEST = 4.9
 """Just less than q."""
-_MOST_DISKS = 6
 
 
 def lose_disks(dice: random.Random, seed: int) -> Schedule:
@@ -100,7 +100,7 @@ def _after_leftovers(dice: random.Random, hosts: int, disks: int, timing: Timing
     for index in dice.sample(range(hosts), dice.randrange(1, hosts + 1)):
         armed: dict[str, Any] = {"armed": True} if dice.random() < 0.3 else {}
         where = dice.choice([{}, {}, {"disk": dice.randrange(disks)}])
-        number = dice.choice([{}, {}, {"sequence": dice.choice([1, 10**6, 2**40])}])
+        number = dice.choice([{}, {}, {"sequence": dice.choice([1, 2**45, 9 * 2**45])}])
         left.append(Event(0.0, "leftover", {"host": f"h{index}", **armed, **where, **number}))
         if armed:
             wait = timing.values.release_after_silence_seconds + timing.storage_timeout_seconds + 8
@@ -139,7 +139,7 @@ def reconfigure(dice: random.Random, seed: int) -> Schedule:
         if dice.random() < 0.4:
             events.append(Event(back + dice.uniform(0, 40), "configure", {"exclude": [name]}))
     for _ in range(dice.choice([1, 1, 2, 3])):
-        events += _blow(dice, names, silent, dice.choice([dice.uniform(off, changed), dice.uniform(changed, back + 12)]))
+        events += _blow(dice, names, silent, timing, dice.choice([dice.uniform(off, changed), dice.uniform(changed, back + 12)]))
     extra = drawing.end_seconds(drawing.STANDARD) + drawing.rest_seconds(drawing.STANDARD)
     return Schedule(seed, hosts, disks=disks, timing=timing, **drawing.ended(events, extra))
 
@@ -166,7 +166,7 @@ def _change(dice: random.Random, names: list[str], disks: int, timing: Timing, a
 def _other_disks(dice: random.Random, disks: int) -> list[int]:
     """More, fewer, others, or the same in another order."""
     present = list(range(disks))
-    new = list(range(disks, _MOST_DISKS))
+    new = list(range(disks, MOST_DISKS))
     return dice.choice(
         [
             [*present, *new][:3],
@@ -178,19 +178,19 @@ def _other_disks(dice: random.Random, disks: int) -> list[int]:
     )
 
 
-def _blow(dice: random.Random, names: list[str], silent: list[str], at: float) -> list[Event]:
+def _blow(dice: random.Random, names: list[str], silent: list[str], timing: Timing, at: float) -> list[Event]:
     """What befalls the pool in the middle of it: the silent ones are cut off, or somebody is deaf, slow, or loses storage, power or its
     marker."""
     others = [name for name in names if name not in silent]
     who, length = dice.choice(names), dice.choice([None, dice.uniform(2, 30)])
-    disk: dict[str, Any] = dice.choice([{}, {"disk": dice.randrange(_MOST_DISKS)}])
+    disk: dict[str, Any] = dice.choice([{}, {"disk": dice.randrange(MOST_DISKS)}])
     return dice.choice(
         [
             [Event(at, "split", {"sides": [others, silent]}, length)],
             [Event(at, "split", {"sides": [others, silent]}, length)],
             [Event(at, "split", {"sides": drawing.sides(dice, len(names))}, length)],
             [Event(at, dice.choice(["hang", "fail"]), {"host": dice.choice([who, others]), **disk}, length)],
-            _power_cycle(dice, who, at, TIMING),
+            _power_cycle(dice, who, at, timing),
             [Event(at, "power_off", {"host": who})],
             [Event(at, "cut", {"from": "all", "to": who}, length)],
             [

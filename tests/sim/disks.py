@@ -19,6 +19,8 @@ from .engine import Engine
 
 POOL_ID = bytes(range(1, 17))
 EMPTY = bytes(slot.BLOCK_BYTES)
+MOST_DISKS = 6
+"""How many there may be in a schedule, used by the pool or not."""
 _REMEMBERED = 40
 _SECTOR = 512
 

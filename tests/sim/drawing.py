@@ -22,7 +22,7 @@ def rest_seconds(timing: Timing = TIMING) -> float:
     return timing.values.release_after_silence_seconds + timing.network_timeout_seconds + slack_seconds(timing) + 1
 
 
-def end_seconds(timing: Timing = TIMING) -> float:
+def end_seconds(timing: Timing) -> float:
     """From the last proof of life of a host to its reset: L + 3 (W + g)."""
     values = timing.values
     return values.licence_seconds + values.kappa * (values.watchdog_seconds + WATCHDOG_GRANULARITY_SECONDS)

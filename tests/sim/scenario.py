@@ -26,6 +26,7 @@ import yaml
 from quorate_core.pool import MAX_DISKS
 from quorate_core.timing import Timing
 
+from .disks import MOST_DISKS
 from .faults import VOCABULARY, Event
 from .invariants import Entry
 from .schedule import Outcome, Schedule, play
@@ -33,7 +34,6 @@ from .world import TIMING
 
 STATES = ("armed", "fencing", "dead", "certified", "evicted", "evicting", "storageless", "disarmed", "refused", "without VMs")
 _MOST_HOSTS = 8
-_LAST_DISK = 5
 
 
 class BadScenario(Exception):
@@ -279,14 +279,14 @@ _KINDS = {
     "seconds": "a number of seconds",
     "count": "a whole number from 0",
     "range": "[least, most] in seconds",
-    "disk": f"the number of a disk, from 0 to {_LAST_DISK}",
-    "disks": f"a list of 1 to {MAX_DISKS} different numbers of disks, each from 0 to {_LAST_DISK}",
+    "disk": f"the number of a disk, from 0 to {MOST_DISKS - 1}",
+    "disks": f"a list of 1 to {MAX_DISKS} different numbers of disks, each from 0 to {MOST_DISKS - 1}",
     "timing": "[licence, watchdog] in seconds",
 }
 
 
 def _is_disk(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LAST_DISK
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_DISKS
 
 
 def _refuse_bad_timing(reader: _Reader, name: str, licence: float, watchdog: float) -> None:

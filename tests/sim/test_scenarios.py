@@ -1,5 +1,6 @@
 """Every scenario file ends as it says; and a bad file is refused with its name and the field."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def test_a_scenario_ends_as_it_says(file: Path) -> None:
     """The rows of the matrix that a file plays stand in it."""
     played = scenario.run(scenario.load(file))
     assert played.failures == (), "\n" + draw(played.outcome, words=True)
+
+
+def test_the_matrix_names_every_scenario_in_the_rows_that_it_plays() -> None:
+    """Both say it: the file for who reads it, docs/failure-modes.md for who looks for a row."""
+    matrix = (Path(__file__).parents[2] / "docs" / "failure-modes.md").read_text().split("## The adversarial matrix")[1]
+    told = {(name, int(row)) for row, rest in re.findall(r"^\| (\d+) \|(.*)$", matrix, re.M) for name in re.findall(r"[\w-]+\.yaml", rest)}
+    assert told == {(file.name, row) for file in FILES for row in scenario.load(file).rows}
 
 
 @pytest.mark.parametrize(
