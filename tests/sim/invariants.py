@@ -6,7 +6,9 @@ it lived on must have ended, or have verifiably stopped its VMs, and what those 
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -215,19 +217,16 @@ class Monitor:
 
     def _judges(self, index: int, incarnation: int) -> int:
         """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn, or
-        undone by one that landed later than q: whoever looks for the first time then cannot know that it was armed."""
-        judges, telling = (1 << len(self.hosts)) - 1, 0
+        undone by one that landed later than q: whoever looks for the first time then cannot know that it was armed. Nor where another owner
+        of the slot has left a higher number on a single disk: it may have been released before that one came."""
         used = self._armed_under[index, incarnation].disks
-        for name in used:
-            said = legible(self.disks[int(name)].blocks.get(index, b""))
-            if said is None:
-                continue
-            if said.statement.incarnation == incarnation and said.was_armed:
-                judges &= said.required
-                telling += 1
-            elif self._lives.get((index, said.statement.incarnation), 0) > self._lives[index, incarnation]:
-                telling += 1
-        return judges if 2 * telling > len(used) else 0
+        stand = [said for name in used if (said := legible(self.disks[int(name)].blocks.get(index, b""))) is not None]
+        told = [said for said in stand if said.statement.incarnation == incarnation and said.was_armed]
+        later = [said for said in stand if self._lives.get((index, said.statement.incarnation), 0) > self._lives[index, incarnation]]
+        foreign = max((said.statement.sequence for said in stand if said.statement.host != self.hosts[index].name), default=-1)
+        if 2 * len(told + later) <= len(used) or any(said.statement.sequence < foreign for said in told):
+            return 0
+        return functools.reduce(operator.and_, (said.required for said in told), (1 << len(self.hosts)) - 1)
 
     def check_nobody_was_disturbed(self) -> None:
         """Under disturbances within the limits nobody fences, dies, is evicted, or stops VMs."""
