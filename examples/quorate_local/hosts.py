@@ -22,6 +22,9 @@ from quorate_local.problem import Problem
 
 GATEWAY = "10.213.0.1"
 PORT = 6443
+GATEWAY_CARD = "02:00:0a:d5:00:01"
+"""Hardware address of the gateway. Without one of its own a bridge takes the lowest of its ports', and changes it when that host goes off:
+then the others send to an address that nobody has, and for some 15 s none of them reaches the API server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Rack:
         self._procs.start("switch", ["unshare", "--net", "--", "sleep", "infinity"])
         own = Path("/proc/self/ns/net").readlink()
         self._procs.wait_until(lambda: Path(f"/proc/{self.switch_pid}/ns/net").readlink() != own, "the switch is there", needs=("switch",))
-        self.ip("link add br0 type bridge", f"addr add {GATEWAY}/16 dev br0", "link set br0 up", "link set lo up")
+        self.ip(f"link add br0 address {GATEWAY_CARD} type bridge", f"addr add {GATEWAY}/16 dev br0", "link set br0 up", "link set lo up")
         netns = f"/proc/{self.switch_pid}/ns/net"
         forward = [sys.executable, "-m", "quorate_local.forward", "--netns", netns]
         self._procs.start("api-forwarder", [*forward, "--listen", f"{GATEWAY}:{PORT}", "--to", f"127.0.0.1:{api_port}"])

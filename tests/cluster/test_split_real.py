@@ -40,6 +40,16 @@ def whole(cluster: LocalPool) -> Iterator[ArmedPool]:
         yield pool
 
 
+@pytest.fixture(autouse=True)
+def put_right(whole: ArmedPool) -> Iterator[None]:
+    """Whatever became of a test, the next one begins with hosts that are on and hear each other."""
+    yield
+    whole.local.heal()
+    for host in whole.hosts.values():
+        if not host.is_on():
+            host.power_on()
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """How things stood before the failure."""

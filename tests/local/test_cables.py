@@ -1,6 +1,7 @@
 """Cuts in the network of a local pool: which packets are dropped, by which rules, and that a host hears again after the healing."""
 
 import contextlib
+import json
 import os
 import select
 import subprocess
@@ -175,6 +176,25 @@ def test_cut_hosts_do_not_hear_each_other_also_after_a_boot_until_the_cut_is_hea
     assert subprocess.run(["ip", "rule"], capture_output=True, text=True, check=True).stdout == rules
     with pytest.raises(Problem, match=r"no such host: h9\. There are: api, h1, h2"):
         rack.cables.cut("h1", "h9")
+
+
+def test_the_gateway_keeps_its_hardware_address_whichever_host_goes_off(rack: hosts.Rack) -> None:
+    def card() -> str:
+        """As the hosts remember it; a bridge may have that of one of its ports, so each of them goes off once."""
+        command = ["nsenter", "-t", str(rack.switch_pid), "-n", "ip", "-json", "link", "show", "br0"]
+        found: str = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)[0]["address"]
+        return found
+
+    pair = [rack.add(name, memory="1Gi", labels={}, agent=False) for name in ("h1", "h2")]
+    for host in pair:
+        host.power_on()
+    was = card()
+    for host in pair:
+        rack.ip(f"link del v{host.index}")
+        assert card() == was
+        host.power_off()
+        host.power_on()
+        assert card() == was
 
 
 def test_hosts_on_the_loopback_network_are_never_cut_and_the_problem_says_what_is_missing(tmp_path: Path) -> None:
