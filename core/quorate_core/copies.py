@@ -2,7 +2,8 @@
 
 Of the copies of one life the newest holds. Whoever begins a new life takes a number above all that it reads of a majority of the disks
 (`numbers`). So a life that was ever armed, whose number stood on a majority, is below all that came after it. No more than that is known: a
-life that never reached a majority may leave any number on a single disk. Within one boot the numbers tell the order of everything.
+life that never reached a majority may leave any number on a single disk, and of lives that were on other sets of disks nothing is known: no
+majority of the one need meet one of the other. Within one boot the numbers tell the order of everything.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,7 @@ from quorate_core.slot import Slot, legible
 @dataclass(frozen=True, slots=True)
 class Found:
     """What one read found of one slot: the block of each disk; those of them that are intact and the member's own; the highest number in
-    another owner's block, -1 without one; and the disks that carried the read."""
+    another owner's block of this set of disks, -1 without one; and the disks that carried the read."""
 
     blocks: Mapping[int, bytes] = field(default_factory=dict)
     intact: Mapping[int, Slot] = field(default_factory=dict)
@@ -38,12 +39,12 @@ class Found:
 
 def find(cycle: Cycle, config: PoolConfig) -> dict[int, Found]:
     """What a cycle found of each member's slot."""
-    return {member.slot: find_one(cycle, config.pool_id, member) for member in config.members}
+    return {member.slot: find_one(cycle, config, member) for member in config.members}
 
 
-def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
+def find_one(cycle: Cycle, config: PoolConfig, member: Member) -> Found:
     """What a cycle found of that member's slot."""
-    blocks = cycle.copies(member.slot)
+    blocks, digest = cycle.copies(member.slot), config.disks_digest
     read: dict[bytes, Slot | None] = {}
     intact: dict[int, Slot] = {}
     foreign = -1
@@ -51,11 +52,11 @@ def find_one(cycle: Cycle, pool_id: bytes, member: Member) -> Found:
         if block not in read:
             read[block] = legible(block)
         one = read[block]
-        if one is None or one.pool_id != pool_id:
+        if one is None or one.pool_id != config.pool_id:
             continue
         if one.statement.host == member.host and one.statement.slot == member.slot:
             intact[disk] = one
-        else:
+        elif one.disks_digest == digest:
             foreign = max(foreign, one.statement.sequence)
     return Found(blocks, intact, foreign, frozenset(cycle.carried_by or blocks))
 
@@ -73,4 +74,6 @@ def is_later(other: Slot, one: Slot) -> bool:
 
 
 def _surpasses(other: Slot, one: Slot) -> bool:
+    if other.boot_id != one.boot_id and other.disks_digest != one.disks_digest:
+        return False
     return is_later(other, one) and (other.statement.incarnation == one.statement.incarnation or other.was_armed)

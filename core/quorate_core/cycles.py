@@ -34,7 +34,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     found = copies.find(cycle, config)
     held = {index: one.holding() for index, one in found.items()}
     mine = held[member.slot]
-    heart = _hear_what_was_said(heart, found, held)
+    heart = _hear_what_was_said(heart, found, held, config.disks_digest)
     # Once this host has said that it has no storage, nothing that it knew of the others' silence counts any more.
     heart, actions = _read_peers(heart, config, member, cycle, found, afresh=heart.blind_since is not None)
     if heart.resuming:
@@ -43,12 +43,12 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
         return _claim(heart, now, config, member, cycle, mine), tuple(actions)
     limit = config.timing.cycle_limit_seconds
     for left in heart.departed:
-        held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config.pool_id, left).holding()]
-    proof = judge(cycle, held, config.pool_id, member.slot, heart.incarnation, limit, heart.claimed_over)
+        held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config, left).holding()]
+    proof = judge(cycle, held, config, member.slot, heart.incarnation, limit, heart.claimed_over)
     match proof:
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason)
-            if condemned and heart.deadline is not None:
+            if condemned and heart.deadline is not None and not heart.released:
                 heart = replace(heart, phase=Phase.FENCING, message=reason, condemned=True, next_cycle_at=0.0)
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
         case Evidence():
@@ -56,6 +56,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     # Only when no older write can land any more on a disk that carries this cycle is it known that this slot is the one that others read.
     failed_at = 0.0 if cycle.failed_at is None else cycle.failed_at + SETTLE_SECONDS
     settled = pending.issued_at >= max(heart.settled_at, failed_at)
+    heart = replace(heart, settled=settled)
     heart, renewed = _renew(heart, config, proof, pending, settled=settled)
     assert pending.slot is not None, "a cycle is evidence only if it has written"
     heart, seeing = _see_again(heart, config, cycle)
@@ -98,13 +99,16 @@ def _look_at_disk(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
     return replace(heart, disk_problem="", disk_refused=False, blank_disks=cycle.blank)
 
 
-def _hear_what_was_said(heart: Heart, found: Mapping[int, copies.Found], held: Mapping[int, Collection[slot.Slot]]) -> Heart:
-    """Whoever is certified dead anywhere is dead for good; whoever is evicted by what holds, or by this host, is evicted now."""
+def _hear_what_was_said(
+    heart: Heart, found: Mapping[int, copies.Found], held: Mapping[int, Collection[slot.Slot]], disks_digest: int
+) -> Heart:
+    """Whoever is certified dead anywhere is dead for good; whoever is evicted on these disks by what holds, or by this host, is so now."""
     dead = dict(heart.dead)
     for issued in (certificate for one in found.values() for copy in one.intact.values() for certificate in copy.certificates):
         dead[issued.slot] = dead.get(issued.slot, frozenset()) | {issued.incarnation}
     mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    return replace(heart, dead=dead, evicted=mine.union(*(one.evictions for copies_held in held.values() for one in copies_held)))
+    here = (one for copies_held in held.values() for one in copies_held if one.disks_digest == disks_digest)
+    return replace(heart, dead=dead, evicted=mine.union(*(one.evictions for one in here)))
 
 
 def _read_peers(
@@ -139,8 +143,10 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
     # What the former lives of this host had said about others stays true; it is carried over until they are back.
     carried = _certified(mine)
-    # Of its own boot no life has been reset: it was released.
-    former = copies.newest(one for one in mine if one.was_armed and one.boot_id != heart.boot_id)
+    here = [one for one in mine if one.disks_digest == config.disks_digest]
+    # Of its own boot no life has been reset: it was released. What is left on other disks is of a life before those on these.
+    armed = [one for one in mine if one.was_armed and one.boot_id != heart.boot_id]
+    former = copies.newest(one for one in armed if one in here) or copies.newest(armed)
     if former is not None and former.statement.incarnation not in dead:
         # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
         # is restarted on it (`hostphase`).
@@ -153,7 +159,7 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
         claimed_over=tuple(blocks.values()),
         claim=None,
         issued=carried,
-        evictions=_carried(mine),
+        evictions=_carried(here),
         next_cycle_at=0.0,
         # A write of an earlier start of this agent may still be on its way.
         settled_at=max(heart.settled_at, now + SETTLE_SECONDS),
@@ -216,10 +222,10 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
 def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pending, *, settled: bool) -> tuple[Heart, tuple[Action, ...]]:
     if heart.deadline is None:
         return heart, ()
-    if heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and settled:
+    if heart.released or (heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and settled):
         # Everybody can now read that this host is disarmed, and no old write will say otherwise, so nobody will certify it: the keeper may
-        # go without a licence.
-        return heart, (release(heart),)
+        # go without a licence. From now on it hears nothing else: a deadline after its release would be a new licence, which nobody renews.
+        return replace(heart, released=True), (release(heart),)
     deadline = max(heart.deadline, proof.deadline(config.timing.licence_seconds))
     confirmed = heart.confirmed or (pending.phase is Phase.ARMED and heart.phase is Phase.ARMED)
     return replace(heart, deadline=deadline, confirmed=confirmed), (GiveDeadline(heart.incarnation, deadline),)

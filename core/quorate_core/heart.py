@@ -53,7 +53,8 @@ class Heart:
     `condemned`: a member has evicted it or certified it dead. `vms_left`: by the last count after it began to fence. `watchdog_seconds` is
     the longest timeout its watchdog was found with since the present licence was asked for; 0 without one. `departed`: who has left the
     configuration since then; what they have said against this host holds: it may stand from a time when they were members, and they cannot
-    know that nobody reads it.
+    know that nobody reads it. `released`: the keeper was told to go without a licence, and has not answered yet. `settled`:
+    no older write can land any more over what the last cycle that was evidence has written.
     """
 
     host: str
@@ -105,6 +106,8 @@ class Heart:
     confirmed: bool = False
     watchdog_seconds: float = 0.0
     departed: tuple[pool.Member, ...] = ()
+    released: bool = False
+    settled: bool = False
 
     def __post_init__(self) -> None:
         # Kept here and not by some event, so that no way to lose the keeper can shorten what observers have been told: the watchdog of a
@@ -113,6 +116,7 @@ class Heart:
         bound = max(self.watchdog_seconds, seen) if self.deadline is not None else 0.0
         object.__setattr__(self, "watchdog_seconds", bound)
         object.__setattr__(self, "departed", self.departed if self.deadline is not None else ())
+        object.__setattr__(self, "released", self.released and self.deadline is not None)
 
     @property
     def member(self) -> pool.Member | None:

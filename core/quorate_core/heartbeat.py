@@ -75,6 +75,9 @@ def _check_licence(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]
         why = f"the keeper has not taken the licence that ended {now - heart.deadline:.1f} s ago; not armed"
         freed = replace(heart, phase=phase, message=why, deadline=None, confirmed=False, proposal=0)
         return freed, (Say(f"{heart.host}: {why}", loud=True),)
+    if heart.released:
+        # Everybody can read that it is disarmed. The keeper has let go of the licence, or says soon that it ended before it heard that.
+        return heart, ()
     why = f"licence ended {now - heart.deadline:.1f} s ago ({heart.no_evidence}); the watchdog resets this host"
     return replace(heart, phase=Phase.FENCING, message=why), (Say(f"{heart.host}: fencing: {why}", loud=True),)
 
@@ -192,7 +195,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
         heart = _knowing_nobody(replace(heart, pending=None, last_read_at=None, evidence_at=None), frozenset())
     if old is None or was is None or not heart.claimed:
         fresh = replace(heart, config=config, claim=None, next_cycle_at=0.0)
-        return fresh, ()
+        return fresh if old is None else _without_strangers(fresh, old), ()
     if heart.deadline is None and (elsewhere or member is None or member.slot != was.slot or config.pool_id != old.pool_id):
         fresh = replace(heart, config=config, claim=None, claimed=False, disk_problem="not read yet")
         return _knowing_nobody(replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), frozenset()), ()
@@ -217,7 +220,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
 
 def _without_strangers(heart: Heart, old: pool.PoolConfig) -> Heart:
     """Forget what was known of slots that have no owner any more, or another one: it would be told of the wrong host."""
-    now = heart.config.members if heart.config else ()
+    now = heart.config.members if heart.config is not None and heart.config.pool_id == old.pool_id else ()
     return _knowing_nobody(heart, frozenset(m.slot for m in now if (was := old.member_at(m.slot)) is not None and was.host == m.host))
 
 
@@ -266,7 +269,7 @@ def _live_on_their_word(heart: Heart, now: float, said: Statement) -> tuple[Hear
         questions, heart.required & ~(1 << member.slot), {index: peer.incarnation for index, peer in heart.peers.items()}
     )
     deadline = 0.0 if at is None else at + config.timing.licence_seconds
-    if deadline <= (heart.deadline or 0.0):
+    if heart.released or deadline <= (heart.deadline or 0.0):
         return heart, ()
     return replace(heart, deadline=deadline), (GiveDeadline(heart.incarnation, deadline),)
 
@@ -335,6 +338,9 @@ def _toward_arming(
     evidence_at = heart.evidence_at
     if evidence_at is None or now - evidence_at > config.timing.read_gap_limit_seconds:
         return _at(heart, Phase.JOINING, f"no proof of life on the heartbeat disk: {heart.no_evidence}"), ()
+    if not heart.settled:
+        # It would take away this life's number, and the next one would begin below what is left of it somewhere.
+        return _at(heart, Phase.JOINING, "an older write of this host may still land on the heartbeat disk"), ()
     ready = arming.consider(arming.Me(member.slot, heart.incarnation, now), config, heart.peers, heart.dead)
     # Who has proposed the set on which the others have armed a moment before is no newcomer: they need its word from the beginning.
     joins = not heart.proposal and any(p.phase is Phase.ARMED for i, p in heart.peers.items() if ready.proposal >> i & 1)

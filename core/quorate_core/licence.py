@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from quorate_core import slot
+from quorate_core.pool import PoolConfig
 from quorate_core.statement import Malformed
 
 
@@ -68,14 +69,15 @@ class NoEvidence:
 def judge(
     cycle: Cycle,
     slots: Mapping[int, Collection[slot.Slot]],
-    pool_id: bytes,
+    config: PoolConfig,
     my_slot: int,
     my_incarnation: int,
     limit_seconds: float,
     claimed_over: Collection[bytes] = (),
 ) -> Evidence | NoEvidence:
-    """What a cycle proves. `slots` are the copies of members' slots that hold: any of them condemns. `claimed_over` is what this host may
-    have overwritten."""
+    """What a cycle proves. `slots` are the copies of members' slots that hold: any of them condemns, but an eviction only
+    from the disks on which this host proves its life: elsewhere nobody can certify it, and what stands there may be left of long ago.
+    `claimed_over` is what this host may have overwritten."""
     if cycle.error:
         return NoEvidence(cycle.error)
     if cycle.written is None:
@@ -87,10 +89,10 @@ def judge(
         owner = slot.decode_header(cycle.header)
     except Malformed as why:
         return NoEvidence(f"the heartbeat disk's header cannot be read: {why}")
-    if owner != pool_id:
+    if owner != config.pool_id:
         return NoEvidence(f"the heartbeat disk now belongs to pool {owner.hex()}")
     for other in (one for index, held in slots.items() if index != my_slot for one in held):
-        if (my_slot, my_incarnation) in other.evictions:
+        if (my_slot, my_incarnation) in other.evictions and other.disks_digest == config.disks_digest:
             return NoEvidence(f"{other.statement.host} has evicted this host", condemned=True)
         if any((c.slot, c.incarnation) == (my_slot, my_incarnation) for c in other.certificates):
             return NoEvidence(f"{other.statement.host} has certified this host dead", condemned=True)

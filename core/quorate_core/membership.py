@@ -69,14 +69,19 @@ def after_read(peer: Peer, found: Found, disks_digest: int, at: float, *, after_
     moved = fresh & peer.latest
     # A life that somebody has certified was armed, so its number stood on a majority before the next life began, which is above it. What is
     # below is left of a life before: nothing of that is to be certified any more.
-    floor = max((one.statement.sequence for one in copies.values() if one.statement.incarnation in dead), default=-1)
-    living = {disk: one for disk, one in copies.items() if one.statement.incarnation not in dead and one.statement.sequence > floor}
+    here = (one for one in copies.values() if one.disks_digest == disks_digest)
+    floor = max((one.statement.sequence for one in here if one.statement.incarnation in dead), default=-1)
+    living = {
+        disk: one
+        for disk, one in copies.items()
+        if one.statement.incarnation not in dead and (one.disks_digest != disks_digest or one.statement.sequence > floor)
+    }
     # What proves its life on other disks cannot be watched on these; to wait for its certificate would be to wait for ever.
-    here = {one.statement.incarnation for one in living.values() if one.disks_digest == disks_digest}
+    watched = {one.statement.incarnation for one in living.values() if one.disks_digest == disks_digest}
     certified = {one.statement.incarnation for one in copies.values()} & dead
     if peer.watch is not None and peer.watch.incarnation in dead:
         peer = replace(peer, watch=None, condemned=peer.watch)
-    watch = certificate.observe(peer.watch, found, fresh, at, here, after_gap=after_gap)
+    watch = certificate.observe(peer.watch, found, fresh, at, watched, after_gap=after_gap)
     condemned = certificate.observe(peer.condemned, found, fresh, at, certified, after_gap=after_gap)
     # A watch that went over to an incarnation that nobody has certified is not this one's business.
     condemned = condemned if condemned is not None and condemned.incarnation in dead else None

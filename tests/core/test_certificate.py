@@ -13,13 +13,13 @@ from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import FAST, STANDARD
 
+POOL = PoolConfig(bytes(range(16)), (Member(0, "h0"), Member(1, "h1")), STANDARD)
+DISKS = POOL.disks_digest
 SAID = Statement("h1", 1, 7, 100, bytes(32), Phase.ARMED)
-VICTIM = Slot(bytes(range(16)), bytes(16), SAID, STANDARD.values, True, required=0b111, disks_digest=4711)
+VICTIM = Slot(POOL.pool_id, bytes(16), SAID, STANDARD.values, True, required=0b111, disks_digest=DISKS)
 R_S = 59.0
 T_N = 8.0
-DISKS = 4711
 ME = Judge(0, DISKS)
-POOL = PoolConfig(VICTIM.pool_id, (Member(0, "h0"), Member(1, "h1")), STANDARD)
 
 
 def read(at: float, seconds: float = 0.5) -> Cycle:
@@ -250,3 +250,14 @@ def test_a_copy_of_a_life_that_was_released_is_not_watched_below_a_later_life_or
         peer = seen(None, 0, {0: other, 2: VICTIM})
         assert peer.watch is None or (peer.watch.incarnation, peer.watch.armed) == (8, False)
         assert watch_of(seen(None, 0, {0: replace(other, statement=replace(other.statement, sequence=99)), 2: VICTIM})).armed
+
+
+def test_what_lives_on_other_disks_have_left_hides_no_life_on_these() -> None:
+    """A majority of the one set need not meet one of the other: the number of a life says nothing about one that began on other disks."""
+    former = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=500), disks_digest=DISKS + 1)
+    owner = replace(former, statement=replace(former.statement, host="h5"))
+    for left in (former, owner):
+        for dead in (frozenset[int](), frozenset({6})):
+            peer = seen(None, 0, {0: left, 2: VICTIM}, dead=dead)
+            assert (watch_of(peer).incarnation, watch_of(peer).armed) == (7, True)
+            assert watch_of(seen(peer, 2, {0: left, 2: VICTIM}, dead=dead)).since == 0.5

@@ -17,7 +17,7 @@ POOL = PoolConfig(bytes(range(1, 17)), (Member(0, "a"), Member(1, "b")), STANDAR
 
 def written(sequence: int, incarnation: int = 7, boot: bytes = b"b", armed: bool = True, host: str = "b") -> Slot:
     said = Statement(host, 1, incarnation, sequence, POOL.hash, Phase.ARMED if armed else Phase.JOINING)
-    return Slot(POOL.pool_id, boot * 16, said, STANDARD.values, armed)
+    return Slot(POOL.pool_id, boot * 16, said, STANDARD.values, armed, disks_digest=POOL.disks_digest)
 
 
 RECORD = replace(written(100), evictions=((0, 5),))
@@ -32,8 +32,21 @@ RECORD = replace(written(100), evictions=((0, 5),))
         (written(5_000_000, incarnation=6, armed=False), True),
         (written(2_000_000, incarnation=8, boot=b"c"), False),
         (written(99, incarnation=8, boot=b"c"), True),
+        (replace(written(2_000_000, incarnation=8, boot=b"c"), disks_digest=5), True),
+        (replace(written(2_000_000, incarnation=8), disks_digest=5), False),
+        (replace(written(101), disks_digest=5), False),
     ],
-    ids=["the same life later", "earlier", "never armed", "never armed, same boot", "a later armed life", "an earlier armed life"],
+    ids=[
+        "the same life later",
+        "earlier",
+        "never armed",
+        "never armed, same boot",
+        "a later armed life",
+        "an earlier armed life",
+        "an armed life on other disks",
+        "a later armed life of the same boot on other disks",
+        "the same life later on other disks",
+    ],
 )
 def test_a_copy_holds_until_something_later_is_known(other: Slot, *, holds: bool) -> None:
     """A record that was dropped stands for ever on a disk that its author has lost; one that stands must not be hidden."""
@@ -48,3 +61,5 @@ def test_other_owners_and_other_pools_are_no_copies_and_the_numbers_of_other_own
     found = copies.find(Cycle(1, 0, 0, 1, None, reads=reads, carried_by=frozenset({0, 1})), POOL)
     assert (found[1].intact, found[1].foreign, found[1].carried_by) == ({0: written(9)}, 500, {0, 1})
     assert (found[0].intact, found[0].foreign) == ({}, -1)
+    elsewhere = replace(POOL, disks=("another",))
+    assert copies.find(Cycle(1, 0, 0, 1, None, reads=reads), elsewhere)[1].foreign == -1, "of numbers on other disks nothing follows"

@@ -8,17 +8,19 @@ from hypothesis import strategies as st
 
 from quorate_core import disks, slot
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
+from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Slot
 from quorate_core.statement import Phase, Statement
 from quorate_core.timing import STANDARD
 
 POOL, OTHER = bytes(range(1, 17)), bytes(range(2, 18))
 ME = 0
+CONFIG = PoolConfig(POOL, (Member(0, "a"), Member(1, "b")), STANDARD)
 
 
 def block(sequence: int, host: str = "a", index: int = ME, incarnation: int = 7, evicts: tuple[tuple[int, int], ...] = ()) -> bytes:
     said = Statement(host, index, incarnation, sequence, bytes(32), Phase.ARMED)
-    return slot.encode(Slot(POOL, bytes(16), said, STANDARD.values, True, evictions=evicts))
+    return slot.encode(Slot(POOL, bytes(16), said, STANDARD.values, True, disks_digest=CONFIG.disks_digest, evictions=evicts))
 
 
 @dataclass
@@ -54,7 +56,7 @@ def run(platters: list[Platter], state: disks.Disks, number: int, write: bytes |
 def verdict(whole: Cycle | None) -> bool:
     assert whole is not None
     seen = {i: [slot.decode(b) for b in whole.copies(i).values() if any(b)] for i in whole.blocks if i != ME}
-    return isinstance(judge(whole, seen, POOL, ME, 7, 6), Evidence)
+    return isinstance(judge(whole, seen, CONFIG, ME, 7, 6), Evidence)
 
 
 @pytest.mark.parametrize("bad", ["error", "torn", "hang"])
@@ -112,7 +114,7 @@ def test_a_stranger_in_the_own_slot_is_found_on_whichever_disk_it_wrote_last() -
     platters[1].slots[ME] = block(50, incarnation=8)
     _, whole = run(platters, state, 2, block(2))
     assert whole is not None
-    proof = judge(whole, {}, POOL, ME, 7, 6, (block(1),))
+    proof = judge(whole, {}, CONFIG, ME, 7, 6, (block(1),))
     assert isinstance(proof, NoEvidence)
     assert "0000000000000008" in proof.reason
 

@@ -378,8 +378,10 @@ def test_who_founds_the_pool_judges_at_once_and_who_joins_it_watches_it_first(pr
     """The others have armed on the founder's own proposal: they need its word from the beginning."""
     before = replace(
         ARMED, phase=Phase.JOINING, proposal=proposal, deadline=None, licensed=False, confirmed=False, no_evidence="", next_cycle_at=1e9,
-        keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0),
+        settled=True, keeper=Keeper(Mode.OPEN, 0, 0.0, "dog", "dog", 8.0),
     )  # fmt: skip
     after, _ = heartbeat.step(before, Tick(100.5))
     assert after.phase is Phase.ARMED, after.message
     assert max(0.0, after.barred_until - 100.5) == waits
+    unsettled, _ = heartbeat.step(replace(before, settled=False), Tick(100.5))
+    assert (unsettled.phase, unsettled.message) == (Phase.JOINING, "an older write of this host may still land on the heartbeat disk")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quorate_core import certificate, clique, cycles, keeping, licence, numbers, slot
+from quorate_core import certificate, clique, copies, cycles, heartbeat, keeping, licence, numbers, slot
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.pool import PoolConfig
 from quorate_core.slot import Slot
@@ -67,6 +67,23 @@ def test_who_takes_absence_on_new_disks_for_silence_lets_a_vm_run_twice(monkeypa
     assert play(more).findings == []
     monkeypatch.setattr(PoolConfig, "disks_digest", property(lambda _: 1))
     assert "double run" in {finding.rule for finding in play(more).findings}
+
+
+def test_who_compares_the_numbers_of_lives_on_different_disks_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dead life has left on the one disk that was kept hides the eviction record of its next one."""
+    exchanged = scenario.load(Path(__file__).parent / "scenarios" / "one-disk-becomes-three.yaml").schedule
+    assert play(exchanged).findings == []
+    monkeypatch.setattr(copies, "_surpasses", lambda other, one: copies.is_later(other, one) and other.was_armed)
+    assert "double run" in {finding.rule for finding in play(exchanged).findings}
+
+
+def test_who_arms_while_an_older_write_may_still_land_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of the armed life is taken away again, and the next one begins below what is left of it."""
+    late = scenario.load(Path(__file__).parent / "scenarios" / "late-write-before-arming.yaml").schedule
+    assert play(late).findings == []
+    honest = heartbeat._toward_arming
+    monkeypatch.setattr(heartbeat, "_toward_arming", lambda heart, *rest: honest(replace(heart, settled=True), *rest))
+    assert "double run" in {finding.rule for finding in play(late).findings}
 
 
 def test_a_pulse_that_begins_with_the_numbers_of_the_one_before_costs_its_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,13 +89,7 @@ class Pulse:
         return max(0.005, min(due) - now)
 
     def _take_in(self) -> None:
-        for cycle in self._storage.results():
-            self._cycles.observe(cycle.completed_at - cycle.issued_at)
-            self._failed_cycles += bool(cycle.error)
-            self._say(self._alarms.cycle(self._heart, cycle))
-            self._step(hearts.CycleDone(clock.now(), cycle))
-        for received in self._network.receive():
-            self._hear(received)
+        # The keeper first: after a pause of this process it may have said long ago what decides about the rest.
         try:
             said, lost = self._keeper.hear()
         except wire.BadMessage as error:
@@ -107,6 +101,13 @@ class Pulse:
         if lost:
             self._voice.say("the keeper is gone", loud=True)
             self._step(hearts.KeeperGone(clock.now()))
+        for cycle in self._storage.results():
+            self._cycles.observe(cycle.completed_at - cycle.issued_at)
+            self._failed_cycles += bool(cycle.error)
+            self._say(self._alarms.cycle(self._heart, cycle))
+            self._step(hearts.CycleDone(clock.now(), cycle))
+        for received in self._network.receive():
+            self._hear(received)
         for counted in self._stopper.answers() if self._stopper is not None else ():
             self._count(counted)
         self._audience.welcome()

@@ -1,0 +1,107 @@
+"""A host that gives its licence back: once it is released, nothing but the keeper can end it, and nothing licenses it again."""
+
+from dataclasses import replace
+
+import pytest
+
+from quorate_core import heartbeat, slot
+from quorate_core.heart import (
+    Configured,
+    CycleDone,
+    Event,
+    GiveDeadline,
+    Heart,
+    Keeper,
+    KeeperSaid,
+    Pending,
+    ReleaseKeeper,
+    StartCycle,
+    StopVms,
+    Tick,
+)  # fmt: skip
+from quorate_core.keeping import Mode
+from quorate_core.licence import Cycle
+from quorate_core.membership import Peer
+from quorate_core.pool import Member, PoolConfig
+from quorate_core.slot import Slot
+from quorate_core.statement import Phase, Statement
+from quorate_core.timing import STANDARD
+
+CONFIG = PoolConfig(bytes(range(1, 17)), (Member(0, "a"), Member(1, "b")), STANDARD, enabled=False)
+LICENSED = Keeper(Mode.LICENSED, 5, 119.0, "/dev/watchdog", "dog", 8.0)
+LEAVING = Heart(
+    "a", bytes(16), 5, CONFIG, Phase.DISARMED, keeper=LICENSED, claimed=True, sequence=9, disk_problem="", deadline=119.0,
+    evidence_at=99.0, licensed=True, confirmed=True,
+)  # fmt: skip
+
+
+def after_cycle(heart: Heart, now: float, *, failed_at: float | None = None, other: Slot | None = None) -> tuple[Heart, tuple[object, ...]]:
+    """After a cycle that began and ended then."""
+    heart, actions = heartbeat.step(replace(heart, next_cycle_at=0.0), Tick(now))
+    order = next(a for a in actions if isinstance(a, StartCycle))
+    assert order.block is not None
+    blocks = {0: order.block, 1: slot.encode(other) if other else bytes(slot.BLOCK_BYTES)}
+    cycle = Cycle(
+        order.number, now, now, now, order.block, slot.encode_header(CONFIG.pool_id), blocks, found=order.block, failed_at=failed_at
+    )
+    return heartbeat.step(heart, CycleDone(now, cycle))
+
+
+def released() -> Heart:
+    heart, actions = after_cycle(LEAVING, 100.0)
+    assert [a for a in actions if isinstance(a, ReleaseKeeper | GiveDeadline)] == [ReleaseKeeper(5)]
+    return heart
+
+
+def test_after_its_release_the_keeper_is_given_no_deadline_whatever_a_later_cycle_proves() -> None:
+    """It would take it for a new licence, which this host, once it hears that it is released, does not renew."""
+    _, actions = after_cycle(released(), 102.0, failed_at=101.0)
+    assert [a for a in actions if isinstance(a, ReleaseKeeper | GiveDeadline)] == [ReleaseKeeper(5)]
+
+
+EVICTOR = Slot(
+    CONFIG.pool_id, b"b" * 16, Statement("b", 1, 6, 9, CONFIG.hash, Phase.ARMED), STANDARD.values, True, evictions=((0, 5),),
+    disks_digest=CONFIG.disks_digest,
+)  # fmt: skip
+
+
+def test_a_released_host_does_not_fence_when_its_licence_ends_or_a_record_names_it() -> None:
+    """The keeper may have let go of the watchdog: nothing would reset it, and everybody can read that it is disarmed."""
+    heart, actions = heartbeat.step(released(), Tick(500.0))
+    assert not any(isinstance(a, StopVms) for a in actions)
+    heart, _ = after_cycle(replace(heart, pending=None), 501.0, other=EVICTOR)
+    assert (heart.phase, heart.released) == (Phase.DISARMED, True)
+    heart, _ = heartbeat.step(heart, KeeperSaid(502.0, replace(LICENSED, mode=Mode.OPEN)))
+    assert (heart.phase, heart.deadline, heart.released) == (Phase.DISARMED, None, False)
+
+
+def test_one_whose_licence_ends_before_its_release_fences() -> None:
+    assert heartbeat.step(LEAVING, Tick(119.1))[0].phase is Phase.FENCING
+    assert after_cycle(LEAVING, 100.0, other=EVICTOR)[0].phase is Phase.FENCING
+
+
+def test_a_released_host_whose_keeper_says_that_the_licence_has_ended_fences() -> None:
+    """The word came too late, and the watchdog resets it."""
+    assert heartbeat.step(released(), KeeperSaid(120.0, replace(LICENSED, mode=Mode.EXPIRED)))[0].phase is Phase.FENCING
+
+
+@pytest.mark.parametrize(
+    "event", [Tick(140.0), KeeperSaid(140.0, replace(LICENSED, mode=Mode.OPEN))], ids=["the deadline passes", "the keeper says so"]
+)
+def test_one_whose_keeper_never_took_the_licence_is_free_after_its_release_too(event: Event) -> None:
+    unlicensed = replace(LEAVING, licensed=False, keeper=replace(LICENSED, mode=Mode.OPEN, incarnation=0))
+    heart, _ = after_cycle(unlicensed, 100.0)
+    heart, _ = heartbeat.step(replace(heart, pending=None), event)
+    assert (heart.phase, heart.deadline, heart.released) == (Phase.DISARMED, None, False)
+
+
+def test_a_host_that_waits_for_its_slot_forgets_what_it_knew_of_one_that_changes_hands() -> None:
+    """It would watch the former owner on, and never see that it is disarmed: the blocks are the new owner's to its eyes."""
+    three = replace(CONFIG, members=(*CONFIG.members, Member(2, "c")))
+    waiting = replace(
+        LEAVING, phase=Phase.STARTING, claimed=False, deadline=None, licensed=False, config=three, peers={1: Peer(), 2: Peer()},
+        pending=Pending(1, 99.0, None, Phase.STARTING),
+    )  # fmt: skip
+    given = replace(three, members=(*CONFIG.members, Member(2, "new")))
+    assert heartbeat.step(waiting, Configured(100.0, given))[0].peers.keys() == {1}
+    assert heartbeat.step(waiting, Configured(100.0, replace(three, pool_id=bytes(range(2, 18)))))[0].peers == {}
