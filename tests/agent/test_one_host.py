@@ -169,7 +169,7 @@ def test_a_disarmed_host_says_so_on_disk_before_it_lives_without_a_licence(alone
 
     (alone.folder / wire.CONFIG_FILE).write_text(replace(config, enabled=False, disabled_reason="paused by the user").to_json())
     until("it is released", lambda: "is released from its licence" in alone.log("keeper"))
-    assert alone.state()["state"] == "Disarmed"
+    until("it reports that, as it does every second", lambda: alone.state()["state"] == "Disarmed")
     assert alone.state()["message"] == "paused by the user"
     alone.signal("pulse", signal.SIGKILL)
     pets = alone.dog.pets
