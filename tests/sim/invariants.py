@@ -78,6 +78,7 @@ class Monitor:
         self._lives: dict[tuple[int, int], int] = {}
         self._armed_life = [0] * count
         self._armed_under: dict[tuple[int, int], PoolConfig] = {}
+        self._disarmed: set[tuple[int, int]] = set()
         self.ends: dict[tuple[int, int], float] = {}
         self.deaths: list[tuple[int, int, float]] = []
         self.fenced: set[str] = set()
@@ -99,13 +100,17 @@ class Monitor:
                 self._issued(host, issued)
         if after.phase is not before.phase:
             self._phase(host, after)
-        if after.confirmed is not before.confirmed and after.confirmed:
+        life = (host.index, after.incarnation)
+        proven = after.phase is Phase.ARMED and after.evidence_at is not before.evidence_at and not before.resuming
+        # A pulse that goes on as armed, though the one before it had said otherwise, is so for others once it has written.
+        if after.confirmed and (proven or not (before.confirmed or life in self._disarmed)):
             self._armed_life[host.index] = after.incarnation
             assert after.config is not None
-            self._armed_under[host.index, after.incarnation] = after.config
+            self._armed_under[life] = after.config
         if after.phase is Phase.DISARMED and before.phase is not Phase.DISARMED:
             # Its slot says so, or soon will: nobody may take its silence for death any more, though its own licence still may end it.
             self._armed_life[host.index] = 0
+            self._disarmed.add(life)
         if after.storageless is not before.storageless:
             self.note(host.name, "storageless", "lives without storage" if after.storageless else "has storage again")
         if after.evictions is not before.evictions:
