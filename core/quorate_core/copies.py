@@ -44,7 +44,7 @@ def find(cycle: Cycle, config: PoolConfig) -> dict[int, Found]:
 
 def find_one(cycle: Cycle, config: PoolConfig, member: Member) -> Found:
     """What a cycle found of that member's slot."""
-    blocks, digest = cycle.copies(member.slot), config.disks_digest
+    blocks = cycle.copies(member.slot)
     read: dict[bytes, Slot | None] = {}
     intact: dict[int, Slot] = {}
     foreign = -1
@@ -56,7 +56,7 @@ def find_one(cycle: Cycle, config: PoolConfig, member: Member) -> Found:
             continue
         if one.statement.host == member.host and one.statement.slot == member.slot:
             intact[disk] = one
-        elif one.disks_digest == digest:
+        elif one.disks_digest == config.disks_digest:
             foreign = max(foreign, one.statement.sequence)
     return Found(blocks, intact, foreign, frozenset(cycle.carried_by or blocks))
 

@@ -55,13 +55,12 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
             heart = replace(heart, evidence_at=proof.at, no_evidence="")
     # Only when no older write can land any more on a disk that carries this cycle is it known that this slot is the one that others read.
     failed_at = 0.0 if cycle.failed_at is None else cycle.failed_at + SETTLE_SECONDS
-    settled = pending.issued_at >= max(heart.settled_at, failed_at)
-    heart = replace(heart, settled=settled)
-    heart, renewed = _renew(heart, config, proof, pending, settled=settled)
+    heart = replace(heart, settled=pending.issued_at >= max(heart.settled_at, failed_at))
+    heart, renewed = _renew(heart, config, proof, pending)
     assert pending.slot is not None, "a cycle is evidence only if it has written"
     heart, seeing = _see_again(heart, config, cycle)
-    heart = replace(heart, required=pending.slot.required if settled else heart.required | pending.slot.required)
-    heart, said = judgement.judge(heart, config, member, cycle, pending.slot, settled=settled)
+    heart = replace(heart, required=pending.slot.required if heart.settled else heart.required | pending.slot.required)
+    heart, said = judgement.judge(heart, config, member, cycle, pending.slot)
     return heart, (*actions, *renewed, *seeing, *said)
 
 
@@ -219,10 +218,10 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
     )
 
 
-def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pending, *, settled: bool) -> tuple[Heart, tuple[Action, ...]]:
+def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pending) -> tuple[Heart, tuple[Action, ...]]:
     if heart.deadline is None:
         return heart, ()
-    if heart.released or (heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and settled):
+    if heart.released or (heart.phase is Phase.DISARMED and pending.phase is Phase.DISARMED and heart.settled):
         # Everybody can now read that this host is disarmed, and no old write will say otherwise, so nobody will certify it: the keeper may
         # go without a licence. From now on it hears nothing else: a deadline after its release would be a new licence, which nobody renews.
         return replace(heart, released=True), (release(heart),)

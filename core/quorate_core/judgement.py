@@ -23,14 +23,11 @@ _WORDS = {
 }
 
 
-def judge(
-    heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot, *, settled: bool
-) -> tuple[Heart, tuple[Action, ...]]:
-    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk; `settled`: no
-    older write can land over it any more."""
+def judge(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> tuple[Heart, tuple[Action, ...]]:
+    """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
     heart = _forget(heart, config, member, back)
-    heart = _keep_records(heart, Judge(member.slot, config.disks_digest), cycle, written, settled=settled)
+    heart = _keep_records(heart, Judge(member.slot, config.disks_digest), cycle, written)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
         return replace(heart, intent=0, intent_at=None, undecided=""), ()
     heart, certified = _certify(heart, config, member, cycle, back)
@@ -64,9 +61,10 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
     )
 
 
-def _keep_records(heart: Heart, me: Judge, cycle: Cycle, written: Slot, *, settled: bool) -> Heart:
+def _keep_records(heart: Heart, me: Judge, cycle: Cycle, written: Slot) -> Heart:
     """This host's eviction records after the cycle, with those of others that it now adopts."""
-    records = [eviction.confirm(eviction.observe(r, _slot_of(heart, r.slot), me), written, cycle, settled=settled) for r in heart.evictions]
+    seen = (eviction.observe(record, _slot_of(heart, record.slot), me) for record in heart.evictions)
+    records = [eviction.confirm(record, written, cycle, settled=heart.settled) for record in seen]
     if _takes_part(heart) and heart.blind_since is None:
         mine = {(r.slot, r.incarnation) for r in records}
         for index, incarnation in sorted(heart.evicted - mine):

@@ -18,7 +18,7 @@ from quorate_core.heart import (
     StartCycle,
     StopVms,
     Tick,
-)  # fmt: skip
+)
 from quorate_core.keeping import Mode
 from quorate_core.licence import Cycle
 from quorate_core.membership import Peer
