@@ -203,6 +203,84 @@ def _blow(dice: random.Random, names: list[str], silent: list[str], timing: Timi
     )
 
 
+# exchange
+
+
+def exchange(dice: random.Random, seed: int) -> Schedule:
+    """The pool's disks are exchanged by the book, but for one or two that are kept, beside hosts that lose one just then, that died before,
+    or whose slot another one had meanwhile; then each host is without a disk, and they are parted or die, twice."""
+    hosts, disks, timing = dice.choice([2, 2, 2, 3]), dice.choice([1, 3, 3]), TIMING
+    names, kept = [f"h{i}" for i in range(hosts)], dice.randrange(disks)
+    use = [kept, *dice.sample([n for n in range(MOST_DISKS) if n != kept], dice.choice([2, 2, 2, 0]))]
+    bound = timing.values.release_after_silence_seconds
+    off = dice.choice([dice.uniform(2, 6), dice.uniform(bound + 8, bound + 20)])
+    changed = off + dice.uniform(6, 14)
+    back = changed + dice.uniform(6, 20)
+    armed = back + dice.uniform(14, 24)
+    events = [
+        *_grim(dice),
+        Event(off, "configure", {"enabled": False}),
+        Event(changed, "disks", {"use": use}),
+        Event(back, "configure", {"enabled": True}),
+    ]
+    one = dice.choice(names)
+    if dice.random() < 0.8:
+        events += _away(dice, one, use, off, changed, back)
+    if dice.random() < 0.6:
+        events += _without(dice, one, kept, dice.choice([dice.uniform(0, 3), dice.uniform(changed - 4, back)]))
+    for name in names:
+        if dice.random() < 0.6:
+            events += _without(
+                dice, name, dice.choice(use), dice.choice([dice.uniform(changed, armed), dice.uniform(armed - 3, armed + 3)])
+            )
+    if dice.random() < 0.3:
+        events.append(_restart(dice, hosts, dice.choice([dice.uniform(off, back), dice.uniform(back, armed)])))
+    parted = Event(armed, "split", {"sides": drawing.sides(dice, hosts)}, dice.choice([None, None, dice.uniform(5, 40)]))
+    events += [parted] if dice.random() < 0.6 else _last_blow(dice, names, timing, armed)
+    events += _last_blow(dice, names, timing, armed + dice.choice([dice.uniform(3, bound), dice.uniform(bound, bound + 15)]))
+    extra = drawing.end_seconds(timing) + drawing.rest_seconds(timing)
+    return Schedule(seed, hosts, disks=disks, timing=timing, **drawing.ended(events, extra))
+
+
+def _without(dice: random.Random, host: str, disk: int, at: float) -> list[Event]:
+    """A host loses its way to a disk; its last write may land later."""
+    late: dict[str, Any] = {"operation": "write", "lands": True, "late": round(dice.uniform(1, _LATEST), 2)}
+    length = dice.choice([None, None, dice.uniform(1, 40)])
+    if dice.random() < 0.4:
+        return [
+            Event(at, "fail", {"host": host, "disk": disk, **late}, 1.05),
+            Event(at + 1.05, "fail", {"host": host, "disk": disk}, length),
+        ]
+    return [Event(at, dice.choice(["fail", "fail", "hang"]), {"host": host, "disk": disk}, length)]
+
+
+def _away(dice: random.Random, host: str, use: list[int], off: float, changed: float, back: float) -> list[Event]:
+    """A host is off from before the change, or during it, until after; its slot may have another owner meanwhile."""
+    gone, again = dice.choice([dice.uniform(0.5, 3), dice.uniform(off + 4, changed + 2)]), dice.uniform(changed + 1, back + 5)
+    events = [Event(gone, "power_off", {"host": host}), Event(again, "boot", {"host": host})]
+    if again - changed > 3 and dice.random() < 0.3:
+        where = dice.choice([{}, {"disk": dice.choice(use)}])
+        events += [
+            Event(again - 2.5, "configure", {"remove": [host]}),
+            Event(again - 2.4, "leftover", {"host": host, "sequence": 9 * 2**45, **where}),
+            Event(again - 0.3, "configure", {"add": [host]}),
+        ]
+    return events
+
+
+def _last_blow(dice: random.Random, names: list[str], timing: Timing, at: float) -> list[Event]:
+    who = dice.choice(names)
+    return dice.choice(
+        [
+            [Event(at, "fail", {"host": who})],
+            [Event(at, "fail", {"host": who})],
+            [Event(at, "power_off", {"host": who})],
+            _power_cycle(dice, who, at, timing),
+            [Event(at, "pause", {"host": who, "seconds": round(dice.uniform(2, 12), 2)})],
+        ]
+    )
+
+
 # nobody may be harmed
 
 

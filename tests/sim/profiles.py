@@ -323,6 +323,7 @@ PROFILES: dict[str, tuple[int, Maker]] = {
     "eviction": (20, _eviction),
     "disks": (10, disk_profiles.lose_disks),
     "reconfigure": (7, disk_profiles.reconfigure),
+    "exchange": (5, disk_profiles.exchange),
     "comeback": (8, _comeback),
     "maintenance": (8, _maintenance),
     "partition": (10, _partition),
