@@ -27,7 +27,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     heart = judgement.doubt_records(heart, cycle)
     if cycle.error:
         problem = heart.disk_problem and cycle.error
-        return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=False), ()
+        return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=cycle.refused), ()
     heart = _look_at_disk(heart, config, member, cycle)
     if heart.disk_problem:
         return replace(heart, no_evidence=heart.disk_problem), ()

@@ -124,6 +124,8 @@ def _decide(disks: Disks) -> Cycle | None:
         disks.block,
         error=f"no {disks.needed} of {disks.count} heartbeat disks carry the same pool: {said}",
         blank=tuple(sorted(disks.blank)),
+        # Those that are left, once they answer, would be enough.
+        refused=disks.count - sum(c.refused for c in disks.came.values()) < disks.needed,
     )
 
 

@@ -21,9 +21,6 @@ from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.timing import TimingValues
 
-ALARM = "ALARM:"
-"""How a verdict begins that a person must see."""
-
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
@@ -38,6 +35,15 @@ class Eviction:
     since: float | None = None
     disks_digest: int = 0
     boot_id: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Why an evicted incarnation that should be dead is not certified: a person must see to it."""
+
+    slot: int
+    incarnation: int
+    why: str
 
 
 def of(index: int, seen: Slot) -> Eviction:
@@ -78,7 +84,7 @@ def observe(record: Eviction, seen: Slot | None, me: Judge) -> Eviction:
     return replace(record, timing=longest, required=seen.required, disks_digest=seen.disks_digest, boot_id=seen.boot_id, since=since)
 
 
-def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, judge: Judge) -> Issued | str:
+def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_seconds: float, judge: Judge) -> Issued | Alarm | str:
     """The certificate, or why there is none yet. `last_sign_at` is when the evicted incarnation last wrote or was heard; a sign within
     `grace_seconds` counts as life."""
     if why := certificate.objection(record.required, record.disks_digest, judge):
@@ -90,5 +96,6 @@ def verdict(record: Eviction, cycle: Cycle, last_sign_at: float | None, grace_se
     if waited < bound:
         return f"evicted for {max(0.0, waited):.0f} s of {bound:g} s"
     if last_sign_at is not None and cycle.completed_at - last_sign_at <= grace_seconds:
-        return f"{ALARM} it still gives signs of life {waited:.0f} s after its eviction (limit {bound:g} s): its watchdog has not reset it"
+        why = f"it still gives signs of life more than {bound:g} s after its eviction: its watchdog has not reset it"
+        return Alarm(record.slot, record.incarnation, why)
     return Issued(record.slot, record.incarnation, waited, bound, Evidence.EVICTION)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from quorate_core import keeping, membership, pool
 from quorate_core.claim import Claim
-from quorate_core.eviction import Eviction
+from quorate_core.eviction import Alarm, Eviction
 from quorate_core.licence import Cycle
 from quorate_core.packet import Gate
 from quorate_core.slot import Issued, Slot
@@ -51,7 +51,8 @@ class Heart:
     that may stand on the disk. `blind_since`: when it last said that it has none, until it has watched the disk again. By `settled_at`
     every write of the pulse before this one has landed or never will. Before `barred_until` it evicts nobody and certifies no silence.
     `condemned`: a member has evicted it or certified it dead. `vms_left`: by the last count after it began to fence. `watchdog_seconds` is
-    the longest timeout its watchdog was found with since the present licence was asked for; 0 without one. `departed`: who has left the
+    the longest timeout its watchdog was found with since the present licence was asked for; 0 without one. `alarms`: the evicted that
+    should be dead and are not, by the last cycle that was evidence. `departed`: who has left the
     configuration since then; what they have said against this host holds: it may stand from a time when they were members, and they cannot
     know that nobody reads it. `released`: the keeper was told to go without a licence, and has not answered yet. `settled`:
     no older write can land any more over what the last cycle that was evidence has written.
@@ -80,6 +81,7 @@ class Heart:
     intent: int = 0
     intent_at: float | None = None
     undecided: str = ""
+    alarms: tuple[Alarm, ...] = ()
     required: int = 0
     questions: Questions = field(default_factory=Questions)
     storageless: bool = False

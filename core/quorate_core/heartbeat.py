@@ -38,7 +38,7 @@ _STOP_AGAIN_SECONDS = 1.0
 
 def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
     """What the host does about an event."""
-    before = heart.phase, heart.message
+    before = heart.phase
     heart, fenced = _check_licence(heart, event.now)
     actions: tuple[Action, ...]
     match event:
@@ -60,7 +60,7 @@ def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
             assert_never(event)
     heart, more = _stand(heart, event.now)
     told: tuple[Action, ...] = ()
-    if heart.phase is not before[0] and not fenced:
+    if heart.phase is not before and not fenced:
         told = (Say(f"{heart.host}: {heart.phase.name.lower()}{': ' + heart.message if heart.message else ''}"),)
     return heart, (*fenced, *actions, *more, *told)
 

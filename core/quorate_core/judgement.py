@@ -10,7 +10,7 @@ from dataclasses import replace
 from quorate_core import certificate, eviction, membership, partition, pool
 from quorate_core.certificate import Judge
 from quorate_core.clique import members
-from quorate_core.eviction import Eviction
+from quorate_core.eviction import Alarm, Eviction
 from quorate_core.heart import Action, Heart, Say
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
@@ -29,7 +29,7 @@ def judge(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cyc
     heart = _forget(heart, config, member, back)
     heart = _keep_records(heart, Judge(member.slot, config.disks_digest), cycle, written)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
-        return replace(heart, intent=0, intent_at=None, undecided=""), ()
+        return replace(heart, intent=0, intent_at=None, undecided="", alarms=()), ()
     heart, certified = _certify(heart, config, member, cycle, back)
     heart, evicted = _decide(heart, config, member, cycle, written)
     return heart, (*certified, *evicted)
@@ -77,14 +77,16 @@ def _keep_records(heart: Heart, me: Judge, cycle: Cycle, written: Slot) -> Heart
 
 def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, back: set[int]) -> tuple[Heart, tuple[Action, ...]]:
     actions: list[Action] = []
+    alarms: list[Alarm] = []
     for one in config.members:
         if one.slot == member.slot:
             continue
         verdict = _verdict(heart, config, member, one, cycle, silence=one.slot not in back)
-        if isinstance(verdict, str):
-            if verdict.startswith(eviction.ALARM) and (key := (one.slot, 0, verdict[:40])) not in heart.shouted:
-                heart = replace(heart, shouted=heart.shouted | {key})
-                actions.append(Say(f"{one.host}: {verdict}", loud=True))
+        if isinstance(verdict, Alarm):
+            alarms.append(verdict)
+            if verdict not in heart.alarms:
+                actions.append(Say(f"ALARM: {one.host}: {verdict.why}; power it off", loud=True))
+        if not isinstance(verdict, Issued):
             continue
         others = tuple(c for c in heart.issued if c.slot != one.slot)
         dead = {**heart.dead, one.slot: heart.dead.get(one.slot, frozenset()) | {verdict.incarnation}}
@@ -94,12 +96,12 @@ def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: 
             f"{verdict.silent_seconds:.1f} s (limit {verdict.bound_seconds:g} s)"
         )
         actions.append(Say(sentence, loud=True))
-    return heart, tuple(actions)
+    return replace(heart, alarms=tuple(alarms)), tuple(actions)
 
 
 def _verdict(
     heart: Heart, config: pool.PoolConfig, member: pool.Member, other: pool.Member, cycle: Cycle, *, silence: bool
-) -> Issued | str:
+) -> Issued | Alarm | str:
     """The strongest certificate of another host that this cycle allows, or why there is none."""
     why = "it is not watched"
     if (watch := _uncertified(heart, other.slot)) is not None and (issued := certificate.confirmed(watch, other.slot, cycle)) is not None:
@@ -115,7 +117,7 @@ def _verdict(
     for record in heart.evictions:
         if record.slot == other.slot and (record.incarnation not in dead or record.incarnation == quiet):
             found = eviction.verdict(record, cycle, _last_sign(peer, record.incarnation), timeout, me)
-            if isinstance(found, Issued) or found.startswith(eviction.ALARM):
+            if not isinstance(found, str):
                 return found
             why = found
     if watch is None or not silence:

@@ -23,7 +23,8 @@ class Cycle:
     Of several disks `carried_by` are the majority that answers for it; `reads` has the blocks of each that was read, by number, and
     `blocks` of each slot one that is not empty; of the own slot one that is not what was written, if there is one. `failed_at` is when a
     write to a disk that carried this cycle was last found to have failed, this one or an older one: until it must have landed
-    (`timing.SETTLE_SECONDS`) it may lie over what was written since.
+    (`timing.SETTLE_SECONDS`) it may lie over what was written since. `refused`: the error will not pass by itself, such as a disk that is
+    too small.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Cycle:
     reads: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict)
     carried_by: frozenset[int] = frozenset()
     failed_at: float | None = None
+    refused: bool = False
 
     def copies(self, index: int) -> dict[int, bytes]:
         """The blocks of one slot, by disk. What one disk's worker has read has no `reads`."""

@@ -44,7 +44,7 @@ def test_a_device_that_is_too_small_is_refused_with_its_size(rig: Any, until: An
         machine = pool.machines[0]
         machine.start()
         until("it says so", lambda: f"{device}: it is too small: 65536 bytes; a heartbeat disk needs {slot.DISK_BYTES}" in message(machine))
-        assert machine.state()["armed"] is False
+        assert (machine.state()["armed"], machine.state()["state"]) == (False, "Refused")
         assert "is too small" in machine.state()["storage"]["message"]
         pool.close()
     finally:

@@ -25,7 +25,7 @@ from quorate_agent.report.metrics import PulseMetrics
 from quorate_agent.voice import Voice
 from quorate_api.hahost import AgentReport, HAHost
 from quorate_api.hapool import HAPool
-from quorate_core.eviction import Eviction
+from quorate_core.eviction import Alarm, Eviction
 from quorate_core.heart import Heart
 from quorate_core.membership import Peer
 from quorate_core.pool import Member, PoolConfig
@@ -88,6 +88,16 @@ def test_a_life_without_storage_and_an_undecided_partition_are_said() -> None:
     assert agent["storageless"] is True
     assert "it has no storage and lives on the word of all others" in agent["message"]
     assert "a partition is undecided: h1: not yet of the same intent" in agent["message"]
+
+
+def test_an_evicted_host_that_does_not_die_is_an_alarm_in_words_and_as_a_number() -> None:
+    heart = replace(HEART, alarms=(Alarm(2, 9, "it still gives signs of life"),))
+    troubles = describe.Troubles(("",))
+    assert "ALARM: h2: it still gives signs of life; power it off" in describe.state(heart, 110.0, troubles, {}, "boot")["message"]
+    ear = listening.Ear("nowhere")
+    ear.connected, ear.state = True, {"metrics": describe.metrics(heart, 110.0, Histogram(CYCLE_BOUNDS_SECONDS), 0, {}, {})}
+    assert exposed(ear)["quorate_agent_alarms"] == 1
+    assert exposed()["quorate_agent_alarms"] == 0
 
 
 def test_an_eviction_whose_victim_is_certified_is_no_longer_listed() -> None:

@@ -278,3 +278,15 @@ def test_another_incarnations_copy_is_told_rather_than_an_older_own_one() -> Non
     _, whole = run(platters, state, 2, block(6))
     assert whole is not None
     assert whole.found == block(50, incarnation=8)
+
+
+@pytest.mark.parametrize(("count", "unusable", "refused"), [(1, 1, True), (1, 0, False), (3, 1, False), (3, 2, True), (2, 1, True)])
+def test_what_will_not_pass_by_itself_is_a_refusal_once_too_few_disks_are_left(count: int, unusable: int, refused: bool) -> None:
+    """A disk that is too small stays so; one that fails may come back."""
+    begun = disks.begin(disks.Disks(count), 1, ME, None)
+    state, whole = begun.disks, None
+    for index in begun.orders:
+        after = disks.answered(state, index, Cycle(1, 0.0, 0.0, 0.1, None, error="no", refused=index < unusable))
+        state, whole = after.disks, whole or after.cycle
+    assert whole is not None
+    assert (whole.error != "", whole.refused) == (True, refused)

@@ -6,7 +6,7 @@ import pytest
 
 from quorate_core import eviction, slot
 from quorate_core.certificate import Judge
-from quorate_core.eviction import Eviction
+from quorate_core.eviction import Alarm, Eviction
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase, Statement
@@ -75,7 +75,10 @@ def test_the_longest_timing_that_the_victim_has_published_counts() -> None:
 def test_one_that_still_gives_signs_of_life_when_it_should_be_dead_is_an_alarm_and_no_certificate() -> None:
     """Row 46."""
     record = replace(RECORD, since=0.0)
-    assert "its watchdog has not reset it" in str(eviction.verdict(record, cycle(60), 59.0, 8, ME))
+    alarm = eviction.verdict(record, cycle(60), 59.0, 8, ME)
+    assert isinstance(alarm, Alarm)
+    assert "its watchdog has not reset it" in alarm.why
+    assert alarm == eviction.verdict(record, cycle(61), 60.0, 8, ME), "the same alarm is the same sentence, so that it is said once"
     assert isinstance(eviction.verdict(record, cycle(60), 50.0, 8, ME), Issued), "signs from before its end are none"
 
 

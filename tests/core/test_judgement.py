@@ -373,6 +373,23 @@ def test_an_evicted_host_with_vms_left_goes_on_writing_so_that_a_watchdog_that_d
     assert slot.decode(written).stopped
 
 
+def test_an_evicted_host_that_does_not_die_is_an_alarm_that_is_said_once_and_stands_until_it_is_silent() -> None:
+    """Row 46. R_e is 53 s; h2 writes on for 90 s."""
+    record = Eviction(2, 12, STANDARD.values, ALL, None, POOL.disks_digest)
+    heart = replace(ARMED, evictions=(record,), evicted=frozenset({(2, 12)}))
+    alarmed, loud, last = [], [], heart
+    for now, last, actions in cycles(heart, 102.0, 45, beating(phase=Phase.FENCING)):
+        loud += [a.sentence for a in actions if isinstance(a, Say) and a.sentence.startswith("ALARM")]
+        alarmed += [now] if last.alarms else []
+    assert len(loud) == 1
+    assert "h2: it still gives signs of life" in loud[0]
+    assert alarmed == [now for now in alarmed if now >= 102.0 + 53]
+    assert alarmed[-1] == 190.0, "it is shown for as long as it lasts"
+    assert last.issued == ()
+    *_, (_, silent, _) = cycles(last, 192.0, 10, without_2(60))
+    assert (silent.alarms, [c.slot for c in silent.issued]) == ((), [2])
+
+
 @pytest.mark.parametrize(("proposal", "waits"), [(ALL, 0.0), (0, R_S)], ids=["founder", "newcomer"])
 def test_who_founds_the_pool_judges_at_once_and_who_joins_it_watches_it_first(proposal: int, waits: float) -> None:
     """The others have armed on the founder's own proposal: they need its word from the beginning."""

@@ -44,6 +44,7 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
     storage = [] if storage_ok else [heart.disk_problem or heart.no_evidence or "no storage cycle has come back of late"]
     network = [*filter(None, troubles.paths), *troubles.dropped]
     armed = heart.phase is Phase.ARMED and heart.confirmed
+    message = [heart.message, *troubles.complaints, *_cares(heart, names), *(() if armed else troubles.dropped)]
     keeper = heart.keeper
     return {
         "incarnation": f"{heart.incarnation:016x}" if heart.claimed else None,
@@ -53,7 +54,7 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         "boundSeconds": published.release_after_silence_seconds if published else None,
         "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
         "storageless": heart.storageless,
-        "message": "; ".join(filter(None, [heart.message, *troubles.complaints, *_cares(heart), *(() if armed else troubles.dropped)])),
+        "message": "; ".join(filter(None, message)),
         "configHash": config.hash.hex() if config else None,
         "storage": _channel(storage_ok, said.views.storage if said else 0, names, [*storage, troubles.disks]),
         # One path that works is a network; what is wrong with another is said all the same.
@@ -88,14 +89,16 @@ def metrics(
         "petLateness": lateness,
         "warnings": dict(warnings),
         "evidenceAge": _age(heart.evidence_at, now),
+        "alarms": len(heart.alarms),
         "licenceLeft": round(heart.deadline - now, 3) if heart.deadline is not None else None,
     }
 
 
-def _cares(heart: Heart) -> list[str]:
+def _cares(heart: Heart, names: Mapping[int, str]) -> list[str]:
     """What an armed host has to say beside being armed."""
+    alarms = [f"ALARM: {names[alarm.slot]}: {alarm.why}; power it off" for alarm in heart.alarms if alarm.slot in names]
     alone = "it has no storage and lives on the word of all others: any further loss fences it" if heart.storageless else ""
-    return [alone, f"a partition is undecided: {heart.undecided}" if heart.undecided else ""]
+    return [*alarms, alone, f"a partition is undecided: {heart.undecided}" if heart.undecided else ""]
 
 
 def _age(at: float | None, now: float) -> float | None:

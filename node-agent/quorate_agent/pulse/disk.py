@@ -41,6 +41,10 @@ class Order:
     last_slot: int
 
 
+class Unusable(OSError):
+    """This disk will not carry heartbeats as it is, however often it is asked."""
+
+
 class Disk:
     """The worker of one path and its two queues. `fileno` becomes readable when a cycle has ended."""
 
@@ -105,7 +109,8 @@ class Disk:
         except OSError as error:
             self._close()
             why = f"heartbeat disk {self.path}: {_why(error)}"
-            return Cycle(order.number, order.issued_at, read_issued_at, clock.now(), order.block, error=why)
+            refused = isinstance(error, Unusable) or error.errno == errno.EINVAL
+            return Cycle(order.number, order.issued_at, read_issued_at, clock.now(), order.block, error=why, refused=refused)
         completed_at, size = clock.now(), slot.BLOCK_BYTES
         blocks = {index: data[slot.offset_of(index) : slot.offset_of(index) + size] for index in range(order.last_slot + 1)}
         return Cycle(order.number, order.issued_at, read_issued_at, completed_at, written, data[:size], blocks, found=found)
@@ -139,7 +144,7 @@ class Disk:
         why = direct.content(file, self._buffer)
         self._foreign = bool(why)
         if why:
-            raise OSError(errno.EEXIST, f"{why}; it is not overwritten")
+            raise Unusable(errno.EEXIST, f"{why}; it is not overwritten")
 
     def _write(self, file: int, offset: int, block: bytes) -> None:
         direct.write(file, self._buffer, offset, block)
@@ -149,12 +154,12 @@ class Disk:
 
 
 def refuse_unusable(file: int) -> None:
-    """Raise OSError, saying why, if this open file cannot carry heartbeats. A file grows as it is written; a device does not."""
+    """Raise Unusable, saying why, if this open file cannot carry heartbeats. A file grows as it is written; a device does not."""
     kind = os.fstat(file).st_mode
     if stat.S_ISREG(kind):
         return
     if not stat.S_ISBLK(kind):
-        raise OSError(errno.ENOTBLK, "it is neither a block device nor a file")
+        raise Unusable(errno.ENOTBLK, "it is neither a block device nor a file")
     sector, size = array.array("i", [0]), array.array("Q", [0])
     fcntl.ioctl(file, _BLKSSZGET, sector, True)
     fcntl.ioctl(file, _BLKGETSIZE64, size, True)
@@ -162,9 +167,9 @@ def refuse_unusable(file: int) -> None:
         why = (
             f"its sectors have {sector[0]} bytes; a slot of {slot.BLOCK_BYTES} bytes is written in one piece on sectors of 512 to 4096 only"
         )
-        raise OSError(errno.ENOTSUP, why)
+        raise Unusable(errno.ENOTSUP, why)
     if size[0] < slot.DISK_BYTES:
-        raise OSError(errno.ENOSPC, f"it is too small: {size[0]} bytes; a heartbeat disk needs {slot.DISK_BYTES}")
+        raise Unusable(errno.ENOSPC, f"it is too small: {size[0]} bytes; a heartbeat disk needs {slot.DISK_BYTES}")
 
 
 def _why(error: OSError) -> str:

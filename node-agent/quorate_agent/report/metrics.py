@@ -30,6 +30,7 @@ def _of_state(state: Mapping[str, Any]) -> Iterable[Metric]:
         ("storageless", "1 while this host lives on the network alone.", float(bool(agent.get("storageless")))),
         ("evictions", "Hosts that this host has evicted.", len(agent.get("evictions") or ())),
         ("certificates", "Certificates that this host publishes.", len(agent.get("certificates") or ())),
+        ("alarms", "Hosts that should be dead by their eviction and still give signs of life.", said.get("alarms")),
         ("licence_left_seconds", "Time until this host is reset if nothing proves that it lives.", said.get("licenceLeft")),
         ("evidence_age_seconds", "Age of the last proof of life on the heartbeat disks.", said.get("evidenceAge")),
     ):
