@@ -207,7 +207,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
             return replace(heart, config=replace(old, enabled=False, disabled_reason=config.disabled_reason)), ()
         why = "is not in its pool" if member is None else "has another slot or pool"
         return heart, (Say(f"{heart.host} {why} by the new configuration; while armed it keeps the old one", loud=True),)
-    kept = replace(config, timing=old.timing, disks=old.disks)
+    kept = replace(config, timing=old.timing, disks=old.disks, disks_generation=old.disks_generation)
     actions: tuple[Action, ...] = ()
     if (config.timing, config.disks) != (old.timing, old.disks) and config != old:
         # A longer licence than the published one would break the promise to the observers, and on other disks they do not watch.

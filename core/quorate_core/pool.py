@@ -26,8 +26,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """The pool's configuration; `disks` names its heartbeat disks, in an order that is the same for all. Raises ValueError, naming the
-    field, for one that contradicts itself."""
+    """The pool's configuration; `disks` names its heartbeat disks, in an order that is the same for all, and `disks_generation` counts how
+    often they were changed: the same disks a second time hold what is left of the first. Raises ValueError, naming the field, for one that
+    contradicts itself."""
 
     pool_id: bytes
     members: tuple[Member, ...]
@@ -35,6 +36,7 @@ class PoolConfig:
     enabled: bool = True
     disabled_reason: str = ""
     disks: tuple[str, ...] = ("",)
+    disks_generation: int = 0
 
     def __post_init__(self) -> None:
         if len(self.pool_id) != 16 or not any(self.pool_id):
@@ -67,12 +69,13 @@ class PoolConfig:
 
     @property
     def disks_digest(self) -> int:
-        """Tells one set of heartbeat disks from another: 32 bits of a hash of their names; never 0."""
-        return int.from_bytes(hashlib.sha256("\n".join(self.disks).encode()).digest()[:4]) or 1
+        """Tells one set of heartbeat disks, and one time that it is used, from another: 32 bits of a hash; never 0."""
+        named = "\n".join((str(self.disks_generation), *self.disks))
+        return int.from_bytes(hashlib.sha256(named.encode()).digest()[:4]) or 1
 
     @property
     def hash(self) -> bytes:
         """SHA-256 of everything that hosts must agree on before they arm; 32 bytes."""
-        lines = [self.pool_id.hex(), f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f}", *self.disks]
+        lines = [self.pool_id.hex(), f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f}", str(self.disks_generation), *self.disks]
         lines += [f"{m.slot} {int(m.excluded)} {m.host}" for m in sorted(self.members, key=lambda m: m.slot)]
         return hashlib.sha256("\n".join(lines).encode()).digest()

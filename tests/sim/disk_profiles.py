@@ -235,9 +235,14 @@ def exchange(dice: random.Random, seed: int) -> Schedule:
             )
     if dice.random() < 0.3:
         events.append(_restart(dice, hosts, dice.choice([dice.uniform(off, back), dice.uniform(back, armed)])))
-    parted = Event(armed, "split", {"sides": drawing.sides(dice, hosts)}, dice.choice([None, None, dice.uniform(5, 40)]))
-    events += [parted] if dice.random() < 0.6 else _last_blow(dice, names, timing, armed)
-    events += _last_blow(dice, names, timing, armed + dice.choice([dice.uniform(3, bound), dice.uniform(bound, bound + 15)]))
+    if dice.random() < 0.6:
+        # Who should have obeyed its eviction, and did not, falls silent when that is over.
+        evicted = armed + timing.values.release_after_eviction_seconds + dice.uniform(5, 17)
+        events.append(Event(armed, "split", {"sides": drawing.sides(dice, hosts)}, dice.choice([None, None, None, dice.uniform(5, 40)])))
+        events.append(Event(evicted, "fail", {"host": dice.choice([name for name in names if name != one])}))
+    else:
+        events += _last_blow(dice, names, timing, armed)
+        events += _last_blow(dice, names, timing, armed + dice.uniform(3, bound + 15))
     extra = drawing.end_seconds(timing) + drawing.rest_seconds(timing)
     return Schedule(seed, hosts, disks=disks, timing=timing, **drawing.ended(events, extra))
 
@@ -245,7 +250,7 @@ def exchange(dice: random.Random, seed: int) -> Schedule:
 def _without(dice: random.Random, host: str, disk: int, at: float) -> list[Event]:
     """A host loses its way to a disk; its last write may land later."""
     late: dict[str, Any] = {"operation": "write", "lands": True, "late": round(dice.uniform(1, _LATEST), 2)}
-    length = dice.choice([None, None, dice.uniform(1, 40)])
+    length = dice.choice([None, None, None, dice.uniform(1, 40)])
     if dice.random() < 0.4:
         return [
             Event(at, "fail", {"host": host, "disk": disk, **late}, 1.05),
