@@ -23,7 +23,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from quorate_core import numbers
-from quorate_core.copies import Found, is_later, newest
+from quorate_core.copies import Found, age, is_later, newest
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
@@ -92,7 +92,7 @@ def observe(
 
 
 def _written_over(one: Slot, found: Found) -> bool:
-    if one.statement.sequence < found.foreign:
+    if age(one) < found.foreign:
         return True
     return any(other.boot_id == one.boot_id and is_later(other, one) for other in found.intact.values())
 

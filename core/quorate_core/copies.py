@@ -17,12 +17,12 @@ from quorate_core.slot import Slot, legible
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one read found of one slot: the block of each disk; those of them that are intact and the member's own; the highest number in
-    another owner's block of this set of disks, -1 without one; and the disks that carried the read."""
+    """What one read found of one slot: the block of each disk; those of them that are intact and the member's own; the latest block of
+    another owner, as the generation of its disks and its number, (-1, -1) without one; and the disks that carried the read."""
 
     blocks: Mapping[int, bytes] = field(default_factory=dict)
     intact: Mapping[int, Slot] = field(default_factory=dict)
-    foreign: int = -1
+    foreign: tuple[int, int] = (-1, -1)
     carried_by: frozenset[int] = frozenset()
 
     def holding(self) -> list[Slot]:
@@ -47,7 +47,7 @@ def find_one(cycle: Cycle, config: PoolConfig, member: Member) -> Found:
     blocks = cycle.copies(member.slot)
     read: dict[bytes, Slot | None] = {}
     intact: dict[int, Slot] = {}
-    foreign = -1
+    foreign = (-1, -1)
     for disk, block in blocks.items():
         if block not in read:
             read[block] = legible(block)
@@ -56,9 +56,14 @@ def find_one(cycle: Cycle, config: PoolConfig, member: Member) -> Found:
             continue
         if one.statement.host == member.host and one.statement.slot == member.slot:
             intact[disk] = one
-        elif one.disks_digest == config.disks_digest:
-            foreign = max(foreign, one.statement.sequence)
+        else:
+            foreign = max(foreign, age(one))
     return Found(blocks, intact, foreign, frozenset(cycle.carried_by or blocks))
+
+
+def age(one: Slot) -> tuple[int, int]:
+    """What grows from owner to owner of a slot: the generation of the disks, and the number."""
+    return one.disks_generation, one.statement.sequence
 
 
 def newest(copies: Iterable[Slot]) -> Slot | None:

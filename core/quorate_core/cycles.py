@@ -11,6 +11,7 @@ from quorate_core.eviction import Eviction
 from quorate_core.heart import Action, GiveDeadline, Heart, Pending, ReleaseKeeper, Say
 from quorate_core.licence import Cycle, Evidence, NoEvidence, judge
 from quorate_core.statement import Malformed, Phase
+from quorate_core.storageless import Questions
 from quorate_core.timing import SETTLE_SECONDS
 
 
@@ -27,10 +28,12 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     heart = judgement.doubt_records(heart, cycle)
     if cycle.error:
         problem = heart.disk_problem and cycle.error
-        return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=cycle.refused), ()
+        return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=cycle.refused, settled=False), ()
     heart = _look_at_disk(heart, config, member, cycle)
     if heart.disk_problem:
-        return replace(heart, no_evidence=heart.disk_problem), ()
+        return replace(heart, no_evidence=heart.disk_problem, settled=False), ()
+    if heart.spent and heart.deadline is None:
+        return _begin_again(heart), ()
     found = copies.find(cycle, config)
     held = {index: one.holding() for index, one in found.items()}
     mine = held[member.slot]
@@ -40,14 +43,14 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     if heart.resuming:
         return _resume(heart, now, config, mine), tuple(actions)
     if not heart.claimed:
-        return _claim(heart, now, config, member, cycle, mine), tuple(actions)
+        return _claim(heart, now, config, member, cycle, mine, found[member.slot].intact.values()), tuple(actions)
     limit = config.timing.cycle_limit_seconds
     for left in heart.departed:
         held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config, left).holding()]
-    proof = judge(cycle, held, config, member.slot, heart.incarnation, limit, heart.claimed_over)
+    proof = judge(cycle, held, config, member.slot, heart.incarnation, limit, heart.claimed_over, heart.dead)
     match proof:
         case NoEvidence(reason, condemned):
-            heart = replace(heart, no_evidence=reason)
+            heart = replace(heart, no_evidence=reason, settled=False)
             if condemned and heart.deadline is not None and not heart.released:
                 heart = replace(heart, phase=Phase.FENCING, message=reason, condemned=True, next_cycle_at=0.0)
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
@@ -62,6 +65,30 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     heart = replace(heart, required=pending.slot.required if heart.settled else heart.required | pending.slot.required)
     heart, said = judgement.judge(heart, config, member, cycle, pending.slot)
     return heart, (*actions, *renewed, *seeing, *said)
+
+
+def _begin_again(heart: Heart) -> Heart:
+    """The next life, after one that was released: what anybody says against that one, or has seen of it, is not told of this one. Only
+    now that the disk answers: until then it still gives its word to those who live on it."""
+    return replace(
+        heart,
+        incarnation=numbers.another(heart.incarnation),
+        lives=heart.lives | {heart.incarnation},
+        spent=False,
+        claimed=False,
+        claim=None,
+        claimed_over=(),
+        proposal=0,
+        evictions=(),
+        alarms=(),
+        questions=Questions(),
+        required=0,
+        evidence_at=None,
+        no_evidence="no storage cycle of this life has been completed yet",
+        condemned=False,
+        settled=False,
+        next_cycle_at=0.0,
+    )
 
 
 def release(heart: Heart) -> ReleaseKeeper:
@@ -101,12 +128,14 @@ def _look_at_disk(heart: Heart, config: pool.PoolConfig, member: pool.Member, cy
 def _hear_what_was_said(
     heart: Heart, found: Mapping[int, copies.Found], held: Mapping[int, Collection[slot.Slot]], disks_digest: int
 ) -> Heart:
-    """Whoever is certified dead anywhere is dead for good; whoever is evicted on these disks by what holds, or by this host, is so now."""
+    """Whoever is certified dead anywhere is dead for good; whoever is evicted on these disks by what holds of the living, or by this host,
+    is so now."""
     dead = dict(heart.dead)
     for issued in (certificate for one in found.values() for copy in one.intact.values() for certificate in copy.certificates):
         dead[issued.slot] = dead.get(issued.slot, frozenset()) | {issued.incarnation}
     mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    here = (one for copies_held in held.values() for one in copies_held if one.disks_digest == disks_digest)
+    living = ((index, one) for index, all_held in held.items() for one in all_held if one.statement.incarnation not in dead.get(index, ()))
+    here = (one for _, one in living if one.disks_digest == disks_digest)
     return replace(heart, dead=dead, evicted=mine.union(*(one.evictions for one in here)))
 
 
@@ -130,22 +159,32 @@ def _read_peers(
     return replace(heart, peers=peers, last_read_at=cycle.completed_at), actions
 
 
-def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, mine: Collection[slot.Slot]) -> Heart:
+def _claim(
+    heart: Heart,
+    now: float,
+    config: pool.PoolConfig,
+    member: pool.Member,
+    cycle: Cycle,
+    mine: Collection[slot.Slot],
+    found: Collection[slot.Slot],
+) -> Heart:
     blocks = cycle.copies(member.slot)
     if not blocks:
         return heart  # it was begun under another configuration, and did not look at this slot
     claimed = claim.look(heart.claim, blocks, cycle.completed_at)
     dead = heart.dead.get(member.slot, frozenset())
-    why = claim.objection(claimed, cycle.read_issued_at, heart.host, heart.boot_id, config.pool_id, dead, config.timing)
+    over = dead | heart.lives
+    why = claim.objection(claimed, cycle.read_issued_at, heart.host, heart.boot_id, config.pool_id, over, config.timing)
     heart = replace(heart, claim=claimed)
     if why:
         return replace(heart, phase=Phase.REFUSED if claimed.changed else Phase.STARTING, message=why)
-    # What the former lives of this host had said about others stays true; it is carried over until they are back.
+    # Whom the former lives of this host had certified is dead; that is carried over until they are back. Whom they had evicted is not:
+    # nobody counts that any more.
     carried = _certified(mine)
-    here = [one for one in mine if one.disks_digest == config.disks_digest]
-    # Of its own boot no life has been reset: it was released. What is left on other disks is of a life before those on these.
-    armed = [one for one in mine if one.was_armed and one.boot_id != heart.boot_id]
-    former = copies.newest(one for one in armed if one in here) or copies.newest(armed)
+    # Of its own boot no life has been reset: it was released. What is left on other disks is of a life before those on these. Also one
+    # that had begun to leave, on some of the disks: others may see it armed.
+    armed = [one for one in found if one.was_armed and one.boot_id != heart.boot_id]
+    former = copies.newest(one for one in armed if one.disks_digest == config.disks_digest) or copies.newest(armed)
     if former is not None and former.statement.incarnation not in dead:
         # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
         # is restarted on it (`hostphase`).
@@ -158,7 +197,6 @@ def _claim(heart: Heart, now: float, config: pool.PoolConfig, member: pool.Membe
         claimed_over=tuple(blocks.values()),
         claim=None,
         issued=carried,
-        evictions=_carried(here),
         next_cycle_at=0.0,
         # A write of an earlier start of this agent may still be on its way.
         settled_at=max(heart.settled_at, now + SETTLE_SECONDS),
@@ -172,7 +210,7 @@ def _numbers(blocks: Iterable[bytes]) -> Iterator[int]:
 
 
 def _carried(mine: Collection[slot.Slot]) -> tuple[Eviction, ...]:
-    """The records of the lives before, or of the pulse before; reckoned with one's own timing until the evicted host's is read."""
+    """The records of the pulse before; reckoned with one's own timing until the evicted host's is read."""
     timing = {pair: one.timing for one in sorted(mine, key=lambda one: one.statement.sequence) for pair in one.evictions}
     return tuple(Eviction(index, incarnation, values) for (index, incarnation), values in sorted(timing.items(), key=lambda one: one[0]))
 
@@ -187,8 +225,9 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
     mine = copies.newest(one for one in held if one.statement.incarnation == heart.incarnation)
     if mine is None:
         return replace(heart, no_evidence="this host's own slot does not show the incarnation that its licence belongs to")
-    # The published licence binds, whatever the configuration says by now.
-    bound = replace(config, timing=replace(config.timing, licence_seconds=mine.timing.licence_seconds))
+    # The longest of the published licence and the one that runs binds: it may have been killed before it could publish that.
+    longest = max(mine.timing.licence_seconds, config.timing.licence_seconds)
+    bound = replace(config, timing=replace(config.timing, licence_seconds=longest))
     # Fencing is final, also for the pulse that comes after; else it goes on as armed, or as leaving.
     phase = mine.statement.phase if mine.statement.phase in (Phase.DISARMED, Phase.FENCING) else Phase.ARMED
     records = _carried((mine,))
@@ -212,8 +251,8 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
         phase=phase,
         condemned=phase is Phase.FENCING,
         message="the pulse before this one was fencing" if phase is Phase.FENCING else "",
-        confirmed=phase is Phase.ARMED,
-        watchdog_seconds=mine.timing.watchdog_seconds,
+        confirmed=phase is Phase.ARMED and mine.was_armed,
+        watchdog_seconds=max(heart.watchdog_seconds, mine.timing.watchdog_seconds),
         next_cycle_at=0.0,
     )
 

@@ -55,7 +55,8 @@ class Heart:
     should be dead and are not, by the last cycle that was evidence. `departed`: who has left the
     configuration since then; what they have said against this host holds: it may stand from a time when they were members, and they cannot
     know that nobody reads it. `released`: the keeper was told to go without a licence, and has not answered yet. `settled`:
-    no older write can land any more over what the last cycle that was evidence has written.
+    the last cycle was evidence, and no older write can land any more over what it has written. `spent`: this life was released and never
+    arms again; `lives` are those before it that were, in this boot. `wanted`: the configuration that is taken over when no licence runs.
     """
 
     host: str
@@ -110,6 +111,9 @@ class Heart:
     departed: tuple[pool.Member, ...] = ()
     released: bool = False
     settled: bool = False
+    spent: bool = False
+    lives: frozenset[int] = frozenset()
+    wanted: pool.PoolConfig | None = None
 
     def __post_init__(self) -> None:
         # Kept here and not by some event, so that no way to lose the keeper can shorten what observers have been told: the watchdog of a

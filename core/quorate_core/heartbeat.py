@@ -58,6 +58,9 @@ def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
             heart, actions = _counted(heart, left)
         case _:
             assert_never(event)
+    if heart.deadline is None and heart.wanted is not None:
+        heart, taken = _configured(replace(heart, wanted=None), heart.wanted)
+        actions = (*actions, *taken)
     heart, more = _stand(heart, event.now)
     told: tuple[Action, ...] = ()
     if heart.phase is not before and not fenced:
@@ -75,6 +78,9 @@ def _check_licence(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]
         why = f"the keeper has not taken the licence that ended {now - heart.deadline:.1f} s ago; not armed"
         freed = replace(heart, phase=phase, message=why, deadline=None, confirmed=False, proposal=0)
         return freed, (Say(f"{heart.host}: {why}", loud=True),)
+    if not heart.licensed and heart.keeper is None:
+        # Whether it took the licence is known when it is back; if it stays away, the watchdog bites.
+        return heart, ()
     if heart.released:
         # Everybody can read that it is disarmed. The keeper has let go of the licence, or says soon that it ended before it heard that.
         return heart, ()
@@ -178,7 +184,8 @@ def _stand_without_storage(heart: Heart, now: float, bare: bool) -> tuple[Heart,
     heart = replace(heart, storageless=bare, blind_since=now if bare else heart.blind_since)
     if bare and not was:
         why = f"no proof of life from storage: {heart.no_evidence}"
-        return heart, (Say(f"{heart.host}: {why}; living on the word of all other hosts, if none of them has storage", loud=True),)
+        how = "it needs none" if heart.deadline is None else "living on the word of all other hosts, if none of them has storage"
+        return heart, (Say(f"{heart.host}: {why}; {how}", loud=True),)
     if was and not bare:
         return heart, (Say(f"{heart.host}: storage answers again"),)
     return heart, ()
@@ -189,7 +196,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
     member = config.member_of(heart.host)
     if heart.phase is Phase.FENCING and old is not None:
         return heart, ()  # what it has published binds it to its end; the bound that it reports is the one by which it is certified
-    elsewhere = old is not None and heart.deadline is None and config.disks != old.disks
+    elsewhere = old is not None and heart.deadline is None and config.disks_digest != old.disks_digest
     if elsewhere:
         # What was seen on other disks, or is still being read there, says nothing about these: not even that somebody is silent there.
         heart = _knowing_nobody(replace(heart, pending=None, last_read_at=None, evidence_at=None), frozenset())
@@ -201,6 +208,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
         return _knowing_nobody(replace(fresh, phase=Phase.STARTING, evidence_at=None, confirmed=False), frozenset()), ()
     if heart.deadline is None:
         return _without_strangers(replace(heart, config=config), old), ()
+    heart = replace(heart, wanted=config)
     if member is None or member.slot != was.slot or config.pool_id != old.pool_id:
         if not config.enabled:
             # Whichever pool it belongs to by now: its user wants it disarmed, and that is done under the pool that others know it by.
@@ -209,7 +217,7 @@ def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Act
         return heart, (Say(f"{heart.host} {why} by the new configuration; while armed it keeps the old one", loud=True),)
     kept = replace(config, timing=old.timing, disks=old.disks, disks_generation=old.disks_generation)
     actions: tuple[Action, ...] = ()
-    if (config.timing, config.disks) != (old.timing, old.disks) and config != old:
+    if (config.timing, config.disks_digest) != (old.timing, old.disks_digest):
         # A longer licence than the published one would break the promise to the observers, and on other disks they do not watch.
         sentence = f"{heart.host}: new timing or other heartbeat disks take effect when the pool has been disarmed and armed again"
         actions = (Say(sentence, loud=True),)
@@ -287,12 +295,17 @@ def _keeper_said(heart: Heart, now: float, keeper: Keeper) -> tuple[Heart, tuple
             why = "the licence ended before this agent came back; the watchdog resets this host"
             return replace(heart, incarnation=keeper.incarnation, phase=Phase.FENCING, message=why), ()
         case keeping.Mode.LICENSED if mine and heart.deadline is not None:
-            return replace(heart, licensed=True), ()
+            # One that was released and still runs under its licence has not heard it.
+            return replace(heart, licensed=True), (cycles.release(heart),) if heart.released else ()
+        case keeping.Mode.CLOSED if heart.deadline is not None and not heart.licensed and heart.phase is Phase.ARMED:
+            # It had let go of the watchdog before the licence came, and takes none before it is opened again.
+            return replace(heart, phase=Phase.JOINING, deadline=None, confirmed=False, proposal=0), ()
         case keeping.Mode.EXPIRED if heart.deadline is not None and heart.phase is not Phase.FENCING:
             why = "the keeper says that the licence has ended; the watchdog resets this host"
             return replace(heart, phase=Phase.FENCING, message=why), (Say(f"{heart.host}: fencing: {why}", loud=True),)
         case keeping.Mode.OPEN | keeping.Mode.CLOSED if heart.phase is Phase.DISARMED and heart.licensed:
-            return replace(heart, licensed=False, deadline=None, confirmed=False), ()
+            # Records and certificates may name this life for ever: the next licence is for another one.
+            return replace(heart, licensed=False, deadline=None, confirmed=False, spent=True), ()
     return heart, ()
 
 
@@ -316,8 +329,8 @@ def _stand(heart: Heart, now: float) -> tuple[Heart, tuple[Action, ...]]:
         return _at(heart, Phase.STARTING, "the keeper does not answer"), ()
     if heart.disk_problem:
         return _at(heart, Phase.REFUSED if heart.disk_refused else Phase.STARTING, heart.disk_problem), ()
-    if not heart.claimed:
-        return heart, ()  # cycles.done says what the slot is waiting for
+    if not heart.claimed or heart.spent:
+        return heart, ()  # cycles.done says what the slot is waiting for, and begins the next life
     if member.excluded and heart.phase is Phase.REFUSED and heart.keeper.problem:
         # Still refused, though excluded: excluded is what the controller makes of a host that refuses, and calling it disarmed instead
         # would undo that, and change the pool's configuration for all, every few seconds. Whether the watchdog is well again is asked on.
@@ -336,7 +349,7 @@ def _toward_arming(
     if keeper.mode is not keeping.Mode.OPEN:
         return _at(heart, Phase.REFUSED, f"the keeper is bound to incarnation {keeper.incarnation:016x}"), ()
     evidence_at = heart.evidence_at
-    if evidence_at is None or now - evidence_at > config.timing.read_gap_limit_seconds:
+    if evidence_at is None or heart.no_evidence or now - evidence_at > config.timing.read_gap_limit_seconds:
         return _at(heart, Phase.JOINING, f"no proof of life on the heartbeat disk: {heart.no_evidence}"), ()
     if not heart.settled:
         # It would take away this life's number, and the next one would begin below what is left of it somewhere.

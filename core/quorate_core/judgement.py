@@ -26,7 +26,7 @@ _WORDS = {
 def judge(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: Cycle, written: Slot) -> tuple[Heart, tuple[Action, ...]]:
     """The host after a cycle that was evidence for it. `written` is its own slot as it now stands on the disk."""
     back = {i for i, p in heart.peers.items() if p.phase is Phase.ARMED and membership.on_storage(p, cycle.completed_at, config.timing)}
-    heart = _forget(heart, config, member, back)
+    heart = _forget(heart, config, back)
     heart = _keep_records(heart, Judge(member.slot, config.disks_digest), cycle, written)
     if heart.phase not in (Phase.ARMED, Phase.JOINING) or heart.blind_since is not None:
         return replace(heart, intent=0, intent_at=None, undecided="", alarms=()), ()
@@ -42,7 +42,7 @@ def doubt_records(heart: Heart, cycle: Cycle) -> Heart:
     return replace(heart, evictions=tuple(eviction.doubt(record, cycle) for record in heart.evictions))
 
 
-def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: set[int]) -> Heart:
+def _forget(heart: Heart, config: pool.PoolConfig, back: set[int]) -> Heart:
     """Drop what was said about hosts that are back in another life, or are members no more, and records of those that have left in time."""
 
     def over(record: Eviction) -> bool:
@@ -53,10 +53,8 @@ def _forget(heart: Heart, config: pool.PoolConfig, member: pool.Member, back: se
 
     return replace(
         heart,
-        # Of its own former life it speaks until it has been let in.
-        issued=tuple(
-            c for c in heart.issued if c.slot not in back and config.member_at(c.slot) and not (c.slot == member.slot and heart.confirmed)
-        ),
+        # That its own former life is dead stays true, and who comes later may hear it from nobody else.
+        issued=tuple(c for c in heart.issued if c.slot not in back and config.member_at(c.slot)),
         evictions=tuple(r for r in heart.evictions if config.member_at(r.slot) and not over(r)),
     )
 
@@ -159,6 +157,7 @@ def _decide(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: C
         if p.slot is not None
         and p.phase is Phase.ARMED
         and p.slot.watchdog_armed
+        and p.slot.disks_digest == config.disks_digest
         and membership.on_storage(p, at, timing)
         and (i, p.incarnation) not in heart.evicted
     }

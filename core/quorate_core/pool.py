@@ -11,6 +11,7 @@ from quorate_core import timing
 MAX_SLOTS = 64
 MAX_WEIGHT = 65535
 MAX_DISKS = 3
+MAX_DISKS_GENERATION = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class PoolConfig:
             raise ValueError("pool id: 16 bytes, not all zero, are needed")
         if not 1 <= len(self.disks) <= MAX_DISKS:
             raise ValueError(f"disks: a pool has 1 to {MAX_DISKS} heartbeat disks, not {len(self.disks)}")
+        if not 0 <= self.disks_generation <= MAX_DISKS_GENERATION:
+            raise ValueError(f"disks generation: {self.disks_generation} is not within 0..{MAX_DISKS_GENERATION}")
         for member in self.members:
             if not 0 <= member.slot < MAX_SLOTS:
                 raise ValueError(f"member {member.host}: slot {member.slot} is not within 0..{MAX_SLOTS - 1}")
@@ -69,13 +72,18 @@ class PoolConfig:
 
     @property
     def disks_digest(self) -> int:
-        """Tells one set of heartbeat disks, and one time that it is used, from another: 32 bits of a hash; never 0."""
-        named = "\n".join((str(self.disks_generation), *self.disks))
-        return int.from_bytes(hashlib.sha256(named.encode()).digest()[:4]) or 1
+        """Tells one set of heartbeat disks, and one time that it is used, from another: the generation, and 16 bits of a hash of their
+        names; never 0."""
+        return self.disks_generation << 16 | (int.from_bytes(hashlib.sha256("\n".join(self.disks).encode()).digest()[:2]) or 1)
 
     @property
     def hash(self) -> bytes:
         """SHA-256 of everything that hosts must agree on before they arm; 32 bytes."""
-        lines = [self.pool_id.hex(), f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f}", str(self.disks_generation), *self.disks]
+        lines = [
+            self.pool_id.hex(),
+            f"{self.timing.licence_seconds:.3f} {self.timing.watchdog_seconds:.3f}",
+            str(self.disks_generation),
+            *self.disks,
+        ]
         lines += [f"{m.slot} {int(m.excluded)} {m.host}" for m in sorted(self.members, key=lambda m: m.slot)]
         return hashlib.sha256("\n".join(lines).encode()).digest()

@@ -1,5 +1,5 @@
-"""What a host says about itself, in its slot and in its packets. A host says that it is armed only once its keeper has confirmed it:
-others will rely on its watchdog from then on."""
+"""What a host says about itself, in its slot and in its packets. A host says that it is armed only once its keeper has confirmed it and no
+older write can land over that any more: others will rely on its watchdog from then on."""
 
 from quorate_core import membership, pool, slot, timing
 from quorate_core.heart import Heart
@@ -8,7 +8,8 @@ from quorate_core.statement import Phase, Statement, Views
 
 def phase(heart: Heart) -> Phase:
     """The phase to publish."""
-    return Phase.JOINING if heart.phase is Phase.ARMED and not heart.licensed else heart.phase
+    known = heart.licensed and (heart.confirmed or heart.settled)
+    return Phase.JOINING if heart.phase is Phase.ARMED and not known else heart.phase
 
 
 def timing_values(heart: Heart, config: pool.PoolConfig) -> timing.TimingValues:
@@ -27,8 +28,9 @@ def statement(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: f
 
 
 def storageless(heart: Heart, config: pool.PoolConfig, now: float) -> bool:
-    """Whether this host, under a licence, has had no proof of life from storage for so long that it says so. It then condemns nobody."""
-    if heart.deadline is None or heart.evidence_at is None or heart.phase not in (Phase.ARMED, Phase.DISARMED):
+    """Whether this host has had no proof of life from storage for so long that it says so. It then condemns nobody. One that is disarmed
+    says it too, also without a licence: those who have not heard that they may do without its word live on it."""
+    if heart.evidence_at is None or heart.phase not in (Phase.ARMED, Phase.DISARMED):
         return False
     # Slow cycles that still count, or a pause of this process, are not the loss of storage: the last cycle must have failed, or hang.
     return heart.no_evidence != "" and now - heart.evidence_at > config.timing.storageless_after_seconds
@@ -45,18 +47,18 @@ def own_slot(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: fl
         stopped=heart.phase is Phase.FENCING and heart.vms_left == 0,
         weight=member.weight,
         disks_digest=config.disks_digest,
-        required=required(heart, config, now),
+        required=required(heart, config, member, now),
         intent=heart.intent,
         evictions=tuple((record.slot, record.incarnation) for record in heart.evictions),
         certificates=heart.issued,
     )
 
 
-def required(heart: Heart, config: pool.PoolConfig, now: float) -> int:
+def required(heart: Heart, config: pool.PoolConfig, member: pool.Member, now: float) -> int:
     """Whose word this host needs to live without storage: all who take part, but those that it has certified dead itself and that do not
     want to come back. Who is not among them may not judge it: a dead host that comes back waits until this one has let it in."""
     gone = 0
-    for index in {c.slot for c in heart.issued}:
+    for index in {c.slot for c in heart.issued} - {member.slot}:
         peer = heart.peers.get(index, membership.Peer())
         comes = peer.phase in (Phase.JOINING, Phase.ARMED) and membership.on_storage(peer, now, config.timing)
         gone |= 0 if comes else 1 << index

@@ -53,8 +53,8 @@ class Slot:
     """One host's slot. All sets of slots have one bit each.
 
     `watchdog_armed`: its watchdog runs. `stopped`: it is fenced, no VM is left on it and none can start. `weight` counts before the
-    number of hosts when a partition is decided. `disks_digest`: on which heartbeat disks it proves its life (0: an older agent, which does
-    not say it). `required`: whose word it would need to live without storage. `intent`: the hosts that are to live on, if it proposes that
+    number of hosts when a partition is decided. `disks_digest`: on which heartbeat disks it proves its life (`PoolConfig.disks_digest`; 0: an
+    older agent, which does not say it). `required`: whose word it would need to live without storage. `intent`: the hosts that are to live on, if it proposes that
     the others be evicted; 0 if not. `evictions`: (slot, incarnation) of those that it has evicted.
     """
 
@@ -70,6 +70,11 @@ class Slot:
     evictions: tuple[tuple[int, int], ...] = ()
     certificates: tuple[Issued, ...] = ()
     disks_digest: int = 0
+
+    @property
+    def disks_generation(self) -> int:
+        """How often the pool's disks had been changed."""
+        return self.disks_digest >> 16
 
     @property
     def was_armed(self) -> bool:

@@ -14,7 +14,7 @@ from quorate_core.statement import Phase, Statement
 from quorate_core.timing import FAST, STANDARD
 
 POOL = PoolConfig(bytes(range(16)), (Member(0, "h0"), Member(1, "h1")), STANDARD)
-DISKS = POOL.disks_digest
+DISKS, ONE_GENERATION = POOL.disks_digest, 1 << 16
 SAID = Statement("h1", 1, 7, 100, bytes(32), Phase.ARMED)
 VICTIM = Slot(POOL.pool_id, bytes(16), SAID, STANDARD.values, True, required=0b111, disks_digest=DISKS)
 R_S = 59.0
@@ -27,12 +27,18 @@ def read(at: float, seconds: float = 0.5) -> Cycle:
 
 
 def seen(
-    before: Peer | None, at: float, disks: dict[int, Slot | bytes], *, after_gap: bool = False, dead: frozenset[int] = frozenset()
+    before: Peer | None,
+    at: float,
+    on: dict[int, Slot | bytes],
+    *,
+    after_gap: bool = False,
+    dead: frozenset[int] = frozenset(),
+    disks: int = DISKS,
 ) -> Peer:
     """The peer after a read that began at that time and found this on each disk; bytes are what cannot be read."""
-    reads = {disk: {1: one if isinstance(one, bytes) else slot.encode(one)} for disk, one in disks.items()}
-    found = copies.find(Cycle(1, at, at, at + 0.5, None, reads=reads, carried_by=frozenset(disks)), POOL)[1]
-    return after_read(before or Peer(), found, DISKS, at + 0.5, after_gap=after_gap, dead=dead)
+    reads = {disk: {1: one if isinstance(one, bytes) else slot.encode(one)} for disk, one in on.items()}
+    found = copies.find(Cycle(1, at, at, at + 0.5, None, reads=reads, carried_by=frozenset(on)), POOL)[1]
+    return after_read(before or Peer(), found, disks, at + 0.5, after_gap=after_gap, dead=dead)
 
 
 def watched(one: Slot | bytes = VICTIM, before: Peer | None = None, at: float = 0.0, after_gap: bool = False) -> Peer:
@@ -253,11 +259,15 @@ def test_a_copy_of_a_life_that_was_released_is_not_watched_below_a_later_life_or
 
 
 def test_what_lives_on_other_disks_have_left_hides_no_life_on_these() -> None:
-    """A majority of the one set need not meet one of the other: the number of a life says nothing about one that began on other disks."""
-    former = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=500), disks_digest=DISKS + 1)
+    """A majority of the one set need not meet one of the other: the number of a life says nothing about one that began on other disks. What
+    another owner wrote there before hides nothing either; after it, this life may have been released."""
+    later, digest = replace(VICTIM, disks_digest=DISKS + ONE_GENERATION), DISKS + ONE_GENERATION
+    former = replace(VICTIM, boot_id=b"a" * 16, statement=replace(SAID, incarnation=6, sequence=500))
     owner = replace(former, statement=replace(former.statement, host="h5"))
     for left in (former, owner):
         for dead in (frozenset[int](), frozenset({6})):
-            peer = seen(None, 0, {0: left, 2: VICTIM}, dead=dead)
+            peer = seen(None, 0, {0: left, 2: later}, dead=dead, disks=digest)
             assert (watch_of(peer).incarnation, watch_of(peer).armed) == (7, True)
-            assert watch_of(seen(peer, 2, {0: left, 2: VICTIM}, dead=dead)).since == 0.5
+            assert watch_of(seen(peer, 2, {0: left, 2: later}, dead=dead, disks=digest)).since == 0.5
+    after = replace(owner, disks_digest=digest, statement=replace(owner.statement, sequence=1))
+    assert seen(None, 0, {0: after, 2: VICTIM}).watch is None

@@ -312,6 +312,8 @@ def test_a_host_whose_watchdog_has_failed_says_first_that_nobody_may_rely_on_it_
     assert released[0] == (102.0, True), "with the first cycle that has carried it"
     *_, (_, heart, _) = cycles(heart, 102.0, 1, beating())
     heart, _ = heartbeat.step(heart, KeeperSaid(103.0, replace(failed, mode=Mode.OPEN)))
+    assert heart.spent, "this life never arms again"
+    heart = replace(heart, spent=False)  # as the next one, which is told by the same keeper
     for now in (104.0, 106.0, 108.0):
         heart, actions = heartbeat.step(replace(heart, pending=None, next_cycle_at=1e9, evidence_at=now), Tick(now))
         assert (heart.phase, heart.deadline) == (Phase.REFUSED, None)

@@ -64,6 +64,14 @@ def reformat(world: World, given: Arguments) -> None:
         world.disks[number].header = slot.encode_header(bytes(range(101, 117)))
 
 
+def wipe(world: World, given: Arguments) -> None:
+    """A disk that is none of the pool's at present is emptied."""
+    assert str(given["disk"]) not in world.config.disks, "a disk of the pool keeps what was written on it (assumption 4)"
+    disk = world.disks[given["disk"]]
+    disk.header = bytes(slot.BLOCK_BYTES)
+    disk.blocks.clear()
+
+
 def leave(world: World, given: Arguments) -> None:
     """The slot shows what its former owner has left there: another host, on a disk that is this pool's already."""
     host, armed = world.host(given["host"]), given.get("armed", False)

@@ -300,6 +300,7 @@ VOCABULARY: dict[str, Word] = {
     "torn": Word({"host": "hosts", "disk": "disk?", "share": "share?"}, disk_faults.tear),
     "old_write": Word({"host": "host", "disk": "disk?", "age": "count?"}, disk_faults.bring_back),
     "reformat": Word({"disk": "disk?"}, disk_faults.reformat),
+    "wipe": Word({"disk": "disk"}, disk_faults.wipe),
     "leftover": Word({"host": "host", "disk": "disk?", "sequence": "count?", "armed": "flag?"}, disk_faults.leave),
     "pause": Word({"host": "host", "process": "process?", "seconds": "seconds"}, _pause),
     "kill": Word({"host": "host", "process": "process?", "away": "seconds?"}, _kill),

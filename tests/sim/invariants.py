@@ -12,6 +12,7 @@ import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from quorate_core import copies
 from quorate_core.slot import Issued, legible
 from quorate_core.statement import Phase
 from quorate_core.timing import DRAIN_SECONDS, Timing
@@ -95,6 +96,8 @@ class Monitor:
 
     def after_step(self, host: Host, before: Heart, after: Heart) -> None:
         """The machine has decided something."""
+        # Another life in the same boot, or one that a pulse goes on with.
+        self._lives.setdefault((host.index, after.incarnation), host.life)
         if after.issued is not before.issued:
             for issued in after.issued:
                 self._issued(host, issued)
@@ -218,7 +221,7 @@ class Monitor:
         mine = observer.heart.config
         if observer.index == index or mine is None or mine.member_at(index) is None:
             return None
-        return mine if mine.disks == self._armed_under[index, incarnation].disks else None
+        return mine if mine.disks_digest == self._armed_under[index, incarnation].disks_digest else None
 
     def _judges(self, index: int, incarnation: int) -> int:
         """Who may say that this incarnation is dead: those whose word it says that it needs. Nobody, where its last words are left torn, or
@@ -228,8 +231,8 @@ class Monitor:
         stand = [said for name in used if (said := legible(self.disks[int(name)].blocks.get(index, b""))) is not None]
         told = [said for said in stand if said.statement.incarnation == incarnation and said.was_armed]
         later = [said for said in stand if self._lives.get((index, said.statement.incarnation), 0) > self._lives[index, incarnation]]
-        foreign = max((said.statement.sequence for said in stand if said.statement.host != self.hosts[index].name), default=-1)
-        if 2 * len(told + later) <= len(used) or any(said.statement.sequence < foreign for said in told):
+        foreign = max((copies.age(said) for said in stand if said.statement.host != self.hosts[index].name), default=(-1, -1))
+        if 2 * len(told + later) <= len(used) or any(copies.age(said) < foreign for said in told):
             return 0
         return functools.reduce(operator.and_, (said.required for said in told), (1 << len(self.hosts)) - 1)
 

@@ -77,9 +77,12 @@ class World:
             host.configure(self.config)
 
     def use_disks(self, numbers: list[int]) -> None:
-        """The pool's heartbeat disks change to these; a number that is new is a disk on which nothing was ever written."""
+        """The pool's heartbeat disks change to these, another time if they were used before; a number that is new is a disk on which
+        nothing was ever written."""
         self.reach(max(numbers))
-        self.configure(replace(self.config, disks=tuple(map(str, numbers))))
+        names = tuple(map(str, numbers))
+        changed = names != self.config.disks
+        self.configure(replace(self.config, disks=names, disks_generation=self.config.disks_generation + changed))
 
     def change_membership(self, index: int, *, member: bool) -> None:
         """A host leaves the pool's configuration, or comes back into it."""

@@ -53,7 +53,7 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         "state": heart.phase.name.capitalize(),
         "boundSeconds": published.release_after_silence_seconds if published else None,
         "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
-        "storageless": heart.storageless,
+        "storageless": heart.storageless and heart.deadline is not None,
         "message": "; ".join(filter(None, message)),
         "configHash": config.hash.hex() if config else None,
         "storage": _channel(storage_ok, said.views.storage if said else 0, names, [*storage, troubles.disks]),
@@ -65,7 +65,12 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
             "timeoutSeconds": keeper.timeout_seconds if keeper and keeper.timeout_seconds else None,
             "armed": keeper is not None and keeper.mode in (Mode.OPEN, Mode.LICENSED, Mode.EXPIRED),
         },
-        "certificates": [_certificate(c, names, heart.host, issued_at) for c in heart.issued if c.slot in names],
+        # Of its own former life it has nothing to report any more once it has been let in.
+        "certificates": [
+            _certificate(c, names, heart.host, issued_at)
+            for c in heart.issued
+            if c.slot in names and not (heart.confirmed and names[c.slot] == heart.host)
+        ],
         "evictions": [
             {"host": names[e.slot], "incarnation": f"{e.incarnation:016x}"}
             for e in heart.evictions
@@ -97,7 +102,11 @@ def metrics(
 def _cares(heart: Heart, names: Mapping[int, str]) -> list[str]:
     """What an armed host has to say beside being armed."""
     alarms = [f"ALARM: {names[alarm.slot]}: {alarm.why}; power it off" for alarm in heart.alarms if alarm.slot in names]
-    alone = "it has no storage and lives on the word of all others: any further loss fences it" if heart.storageless else ""
+    alone = (
+        "it has no storage and lives on the word of all others: any further loss fences it"
+        if heart.storageless and heart.deadline is not None
+        else ""
+    )
     return [*alarms, alone, f"a partition is undecided: {heart.undecided}" if heart.undecided else ""]
 
 
