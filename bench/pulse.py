@@ -18,7 +18,7 @@ from pathlib import Path
 from quorate_core.timing import STANDARD
 from tests.agent.machines import Machine, Rig
 
-_PULSE_MIB, _KEEPER_MIB, _CPU_PERCENT = 30.0, 16.0, 1.0
+_PULSE_MB, _KEEPER_MB, _CPU_PERCENT = 30.0, 16.0, 1.0
 _HOSTS = 3
 _EVERY_SECONDS = 5.0
 _TELL_EVERY_SECONDS = 30.0
@@ -34,7 +34,7 @@ class Process:
     name: str
     pid: int
     since: tuple[float, float] = (0.0, 0.0)
-    most_resident_mib: float = 0.0
+    most_resident_mb: float = 0.0
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
@@ -50,7 +50,7 @@ class Process:
         """Note what it holds in memory."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
-                self.most_resident_mib = max(self.most_resident_mib, int(line.split()[1]) / 1024)
+                self.most_resident_mb = max(self.most_resident_mb, int(line.split()[1]) * 1024 / 1e6)
 
 
 @dataclass
@@ -82,10 +82,10 @@ class Measurement:
             f"by the keepers' own count since their start: late by at most {1000 * own_lateness(self.machines):.1f} ms",
             cycles(self.machines),
         ]
-        for name, most in (("keeper", _KEEPER_MIB), ("pulse", _PULSE_MIB)):
-            memory, cpu = max(p.most_resident_mib for p in self.of(name)), max(p.cpu_percent() for p in self.of(name))
-            held, used = limit(memory, most, "MiB"), limit(cpu, _CPU_PERCENT, "%")
-            rows.append(f"{name}: at most {memory:.1f} MiB resident {held}; {cpu:.2f} % of a core {used}")
+        for name, most in (("keeper", _KEEPER_MB), ("pulse", _PULSE_MB)):
+            memory, cpu = max(p.most_resident_mb for p in self.of(name)), max(p.cpu_percent() for p in self.of(name))
+            held, used = limit(memory, most, "MB"), limit(cpu, _CPU_PERCENT, "%")
+            rows.append(f"{name}: at most {memory:.1f} MB resident {held}; {cpu:.2f} % of a core {used}")
         return "\n".join(rows)
 
 
