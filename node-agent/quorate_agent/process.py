@@ -4,12 +4,15 @@ import argparse
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from quorate_agent import realtime
 from quorate_agent.messages import BadMessage
 from quorate_agent.voice import Voice
+
+_HELP_COLUMNS = 100
 
 
 class Process(Protocol):
@@ -21,8 +24,11 @@ class Process(Protocol):
         """Work until that."""
 
 
-def arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The options that both have."""
+def arguments(program: str, what: str) -> argparse.ArgumentParser:
+    """A parser of the options that both have, for the program of that name."""
+    # Of a fixed width: to ask the terminal for its own, argparse would load shutil and three compressors, half a megabyte for ever.
+    formatter = partial(argparse.HelpFormatter, width=_HELP_COLUMNS)
+    parser = argparse.ArgumentParser(prog=program, description=what, formatter_class=formatter)
     parser.add_argument("--run-dir", required=True, type=Path, help="folder on the host's tmpfs shared by the agent's processes")
     parser.add_argument("--boot-id-file", type=Path, default=Path("/proc/sys/kernel/random/boot_id"), help="file with the id of this boot")
     return parser

@@ -4,7 +4,6 @@ It does no disk I/O (its marker is on tmpfs), never waits for a log, and does no
 stopped safely: a keeper that goes is a host that is reset.
 """
 
-import argparse
 import select
 import socket
 import sys
@@ -241,8 +240,8 @@ def listen(name: str) -> socket.socket:
 
 def main() -> int:
     """The process `quorate-keeper`."""
-    parser = argparse.ArgumentParser(prog="quorate-keeper", description="Pet this host's watchdog while its deadline has not passed.")
-    options, voice = process.arguments(parser).parse_args(), Voice("quorate-keeper")
+    options = process.arguments("quorate-keeper", "Pet this host's watchdog while its deadline has not passed.").parse_args()
+    voice = Voice("quorate-keeper")
     return process.live(options, voice, _PRIORITY, lambda folder, boot_id: Keeper(folder, boot_id, voice))
 
 

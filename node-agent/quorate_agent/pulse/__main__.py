@@ -5,7 +5,6 @@ stopping of VMs in threads of their own, the API in report. It needs `config.jso
 keeper. It leaves `licence.json` there for the pulse that comes after it (see `remembered`).
 """
 
-import argparse
 import secrets
 import select
 import sys
@@ -285,8 +284,7 @@ def _who_stops(option: str) -> stopper.Stopper | None:
 
 def main() -> int:
     """The process `quorate-pulse`."""
-    parser = argparse.ArgumentParser(prog="quorate-pulse", description="Beat on the heartbeat disk and the network; produce the deadline.")
-    process.arguments(parser)
+    parser = process.arguments("quorate-pulse", "Beat on the heartbeat disk and the network; produce the deadline.")
     parser.add_argument("--node", required=True, help="name of this host (its Node and HAHost)")
     parser.add_argument("--stopper", default="none", help="who stops the VMs of this host when it is fenced: none, kubevirt[:/cgroups]")
     options, voice = parser.parse_args(), Voice("quorate-pulse")
