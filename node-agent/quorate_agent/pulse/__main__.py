@@ -12,6 +12,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from quorate_agent import clock, process, wire
 from quorate_agent.alone import stay_alone
@@ -20,6 +21,7 @@ from quorate_agent.pulse import alarms, describe, kubevirt, remembered, stopper
 from quorate_agent.pulse.dropped import Dropped
 from quorate_agent.pulse.links import Audience, KeeperLink
 from quorate_agent.pulse.network import Network, Received
+from quorate_agent.pulse.reasons import Reasons
 from quorate_agent.pulse.storage import Storage
 from quorate_agent.voice import Voice
 from quorate_core import heart as hearts
@@ -58,6 +60,7 @@ class Pulse:
         self._doubt = ""
         self._complaints: dict[str, str] = {}
         self._dropped, self._alarms, self._cycles = Dropped(), alarms.Alarms(), Histogram(CYCLE_BOUNDS_SECONDS)
+        self._reasons = Reasons()
         self._failed_cycles = 0
         self._issued_at: dict[tuple[int, int], str] = {}
         self._next_config_at = self._next_state_at = 0.0
@@ -155,6 +158,7 @@ class Pulse:
     def _say(self, sentences: list[hearts.Say]) -> None:
         for one in sentences:
             self._voice.say(one.sentence, loud=one.loud)
+            self._reasons.heard(one.sentence)
 
     def _count(self, counted: stopper.Counted) -> None:
         if counted.doubt != self._doubt:
@@ -257,17 +261,28 @@ class Pulse:
         said = describe.state(self._heart, now, self._troubles(now), self._issued_at, self._boot_id)
         counted = describe.metrics(self._heart, now, self._cycles, self._failed_cycles, self._alarms.counts, self._keeper.lateness)
         self._audience.tell(wire.message("state", agent=said, drops=dict(self._dropped.counts), metrics=counted))
+        self._log(said, now)
+
+    def _log(self, said: dict[str, Any], now: float) -> None:
+        """Say what the HAHost says too: why this host is not armed, and whose packets are dropped."""
+        for sentence in self._dropped.news(*self._senders(now)):
+            self._voice.say(sentence, loud=True)
+        if self._reasons.new("" if said["armed"] else said["message"], now):
+            self._voice.say(f"{self._heart.host}: not armed: {said['message']}", loud=self._heart.phase is Phase.REFUSED)
 
     def _troubles(self, now: float) -> describe.Troubles:
         config, core, complaints = self._config, self._heart.config, tuple(filter(None, self._complaints.values()))
         if config is None or core is None:
             return describe.Troubles(("no address yet",), complaints=complaints)
-        silence = core.timing.network_timeout_seconds
-        names = {address: m.host for m in config.members for address in m.addresses}
-        paths = self._network.problems(config.members, self._heart.host, now, silence)
-        return describe.Troubles(
-            tuple(paths) or ("no address yet",), tuple(self._dropped.causes(names, now, 2 * silence)), self._storage.problem, complaints
-        )
+        paths = self._network.problems(config.members, self._heart.host, now, core.timing.network_timeout_seconds)
+        dropped = self._dropped.causes(*self._senders(now))
+        return describe.Troubles(tuple(paths) or ("no address yet",), tuple(dropped), self._storage.problem, complaints)
+
+    def _senders(self, now: float) -> tuple[dict[str, str], float, float]:
+        """The hosts of known addresses, and how long ago a packet may have come to be of late."""
+        config, core = self._config, self._heart.config
+        names = {address: m.host for m in config.members for address in m.addresses if address} if config is not None else {}
+        return names, now, 2 * core.timing.network_timeout_seconds if core is not None else 0.0
 
 
 def _who_stops(option: str) -> stopper.Stopper | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from quorate_core.packet import Drop
 
 _MOST_SENDERS = 16
+_AGAIN_SECONDS = 60.0
 _HINTS = {
     Drop.FORGED: "signature (another key?)",
     Drop.OTHER_POOL: "another pool (do two pools share one port?)",
@@ -22,6 +23,7 @@ class Dropped:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._senders: dict[str, tuple[str, float]] = {}
+        self._told: dict[tuple[str, str], float] = {}
 
     def count(self, reason: str, sender: str, now: float) -> None:
         """One more. A second copy of a packet is normal where there are several paths, and nobody's fault."""
@@ -36,8 +38,20 @@ class Dropped:
 
     def causes(self, names: Mapping[str, str], now: float, within_seconds: float) -> list[str]:
         """A sentence for each sender of late. `names` are the hosts of known addresses."""
-        return [
-            f"packets from {sender}{f' ({names[sender]})' if sender in names else ''} are dropped: {hint}"
-            for sender, (hint, at) in sorted(self._senders.items())
-            if now - at <= within_seconds
-        ]
+        return [_sentence(sender, names, hint) for sender, (hint, at) in sorted(self._senders.items()) if now - at <= within_seconds]
+
+    def news(self, names: Mapping[str, str], now: float, within_seconds: float) -> list[str]:
+        """Those of these sentences that the log does not have: one for each cause and host, all strangers being one. It has them then."""
+        found = []
+        for sender, (hint, at) in sorted(self._senders.items()):
+            if now - at > within_seconds:
+                continue
+            key = hint, names.get(sender, "")
+            if now - self._told.get(key, -_AGAIN_SECONDS) >= _AGAIN_SECONDS:
+                found.append(_sentence(sender, names, hint))
+            self._told[key] = now  # as long as they come it is told once
+        return found
+
+
+def _sentence(sender: str, names: Mapping[str, str], hint: str) -> str:
+    return f"packets from {sender}{f' ({names[sender]})' if sender in names else ''} are dropped: {hint}"
