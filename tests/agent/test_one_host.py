@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from quorate_agent import clock, wire
+from tests.agent.everywhere import says_everywhere
 from tests.agent.machines import TIMING
 
 
@@ -107,7 +108,7 @@ def test_a_host_without_a_watchdog_refuses_to_arm_and_says_why(rig: Any, until: 
     machine = pool.machines[0]
     machine.start()
     until("it refuses", lambda: machine.state().get("state") == "Refused")
-    assert "/dev/no-such-watchdog: No such file or directory" in machine.state()["message"]
+    says_everywhere(machine, "no usable watchdog: /dev/no-such-watchdog: No such file or directory")
 
 
 def test_a_watchdog_that_somebody_else_holds_is_never_shared(rig: Any, until: Any) -> None:
@@ -120,7 +121,7 @@ def test_a_watchdog_that_somebody_else_holds_is_never_shared(rig: Any, until: An
         other.connect(str(machine.dog.path))
         machine.start()
         until("it refuses", lambda: machine.state().get("state") == "Refused")
-        assert "held by another program" in machine.state()["message"]
+        says_everywhere(machine, "no usable watchdog: development watchdog", "is held by another program; it is never shared")
 
 
 def test_a_host_whose_watchdog_has_failed_disarms_says_so_and_arms_again_when_it_can_be_opened(alone: Any, until: Any) -> None:
@@ -146,7 +147,7 @@ def test_a_disk_of_another_pool_is_refused_by_name_and_never_written(rig: Any, u
     pool.disk.write_bytes(foreign)
     machine.start()
     until("it refuses", lambda: machine.state().get("state") == "Refused")
-    assert "belongs to pool 00000000000000000000000000000078" in machine.state()["message"]
+    says_everywhere(machine, "the heartbeat disk belongs to pool 00000000000000000000000000000078, not to this pool")
     time.sleep(2)
     assert pool.disk.read_bytes() == foreign
 
@@ -158,7 +159,7 @@ def test_a_disk_with_somebody_elses_data_is_not_overwritten(rig: Any, until: Any
     machine = pool.machines[0]
     machine.start()
     until("it refuses", lambda: machine.state().get("state") == "Refused")
-    assert "not written by Quorate; it is not overwritten" in machine.state()["message"]
+    says_everywhere(machine, "not written by Quorate; it is not overwritten")
     assert pool.disk.read_bytes() == before
 
 

@@ -1,9 +1,10 @@
-"""Bad input to a real host: it does not arm, or drops and counts, and says exactly why. (No watchdog, a busy one, a foreign disk:
-test_one_host.py; other timing, two machines on one slot: test_pool.py; sectors: tests/core/test_disk_shell.py.)"""
+"""Bad input to a real host: it does not arm, or drops and counts, and says exactly why, in all three places (everywhere.py).
+(No watchdog, a busy one, a foreign disk: test_one_host.py; other timing, two machines on one slot: test_pool.py.)"""
 
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,7 @@ from typing import Any
 import pytest
 
 from quorate_core import slot
-
-
-def message(machine: Any) -> str:
-    return str(machine.state().get("message", ""))
+from tests.agent.everywhere import says_everywhere
 
 
 def test_a_disk_written_by_a_newer_release_is_refused_and_left_alone(rig: Any, until: Any) -> None:
@@ -26,13 +24,12 @@ def test_a_disk_written_by_a_newer_release_is_refused_and_left_alone(rig: Any, u
     machine = pool.machines[0]
     machine.start()
     until("it refuses", lambda: machine.state().get("state") == "Refused")
-    assert f"is format version {slot.VERSION + 1}; this agent reads version {slot.VERSION}; it is not overwritten" in message(machine)
-    assert message(machine) in machine.log("pulse")
+    says_everywhere(machine, f"is format version {slot.VERSION + 1}; this agent reads version {slot.VERSION}; it is not overwritten")
     assert pool.disk.read_bytes() == newer
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("losetup") is None, reason="needs root and losetup")
-def test_a_device_that_is_too_small_is_refused_with_its_size(rig: Any, until: Any, tmp_path: Path) -> None:
+def test_a_device_that_is_too_small_is_refused_with_its_size(rig: Any, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(bytes(65536))
     made = subprocess.run(["losetup", "--find", "--show", tmp_path / "image"], capture_output=True, text=True, check=False, timeout=20)
     if made.returncode:
@@ -43,7 +40,7 @@ def test_a_device_that_is_too_small_is_refused_with_its_size(rig: Any, until: An
         pool.configure(disks=(device,))
         machine = pool.machines[0]
         machine.start()
-        until("it says so", lambda: f"{device}: it is too small: 65536 bytes; a heartbeat disk needs {slot.DISK_BYTES}" in message(machine))
+        says_everywhere(machine, f"{device}: it is too small: 65536 bytes; a heartbeat disk needs {slot.DISK_BYTES}")
         assert (machine.state()["armed"], machine.state()["state"]) == (False, "Refused")
         assert "is too small" in machine.state()["storage"]["message"]
         pool.close()
@@ -51,7 +48,32 @@ def test_a_device_that_is_too_small_is_refused_with_its_size(rig: Any, until: An
         subprocess.run(["losetup", "--detach", device], check=True, timeout=20)
 
 
-def test_a_host_with_another_key_does_not_arm_and_both_say_whose_packets_are_dropped(rig: Any, until: Any) -> None:
+ON_A_DEVICE = """
+import sys
+from types import SimpleNamespace
+from quorate_agent.pulse import disk
+from quorate_agent.pulse.__main__ import main
+def answer(_, number, value, *rest):
+    value[0] = {disk._BLKSSZGET: 8192, disk._BLKGETSIZE64: 1 << 30}[number]
+disk.stat = SimpleNamespace(S_ISREG=lambda mode: False, S_ISBLK=lambda mode: True)
+disk.fcntl = SimpleNamespace(ioctl=answer)
+sys.exit(main())
+"""
+"""A pulse to which its disk seems to be a device with sectors of 8192 bytes: no kernel makes such a device of a file."""
+
+
+def test_a_device_with_larger_sectors_than_a_slot_is_refused_with_their_size(rig: Any) -> None:
+    pool = rig(1)
+    (machine,) = pool.machines
+    before = pool.disk.read_bytes()
+    machine.start("keeper")
+    machine._run("pulse", [sys.executable, "-c", ON_A_DEVICE, *machine.arguments("pulse")])
+    says_everywhere(machine, f"heartbeat disk {pool.disk}: its sectors have 8192 bytes; a slot of 4096 bytes is written in one piece")
+    assert "its sectors have 8192 bytes" in machine.state()["storage"]["message"]
+    assert pool.disk.read_bytes() == before
+
+
+def test_a_host_with_another_key_does_not_arm_and_both_say_whose_packets_are_dropped(rig: Any) -> None:
     pool = rig(2)
     pool.configure(only=("h1",), key=b"another key, of the right length")
     one, other = pool.machines
@@ -59,12 +81,12 @@ def test_a_host_with_another_key_does_not_arm_and_both_say_whose_packets_are_dro
     other.start()
     for machine, peer in ((one, pool.members[1]), (other, pool.members[0])):
         words = f"packets from {peer.addresses[0]} ({peer.host}) are dropped: signature (another key?)"
-        until(f"{machine.name} names the cause", lambda m=machine, w=f"{peer.host} is not seen on the network; {words}": w in message(m))
+        says_everywhere(machine, f"{peer.host} is not seen on the network; {words}")
         assert words in machine.state()["network"]["message"]
-        assert machine.state()["armed"] is False
+        assert f"WARNING: {words}" in machine.log("pulse"), "an armed host says it too"
 
 
-def test_packets_of_another_pool_are_dropped_and_its_host_is_named(rig: Any, until: Any) -> None:
+def test_packets_of_another_pool_are_dropped_and_its_host_is_named(rig: Any) -> None:
     """Two pools were given one port and each other's addresses."""
     pool = rig(2)
     pool.configure(only=("h1",), pool_id="0" * 31 + "1", disks=(str(pool.folder / "other"),))
@@ -73,8 +95,8 @@ def test_packets_of_another_pool_are_dropped_and_its_host_is_named(rig: Any, unt
     one.start()
     other.start()
     words = f"packets from {pool.members[1].addresses[0]} (h1) are dropped: another pool (do two pools share one port?)"
-    until("it names the cause", lambda: words in message(one))
-    assert one.state()["armed"] is False
+    says_everywhere(one, words)
+    assert f"WARNING: {words}" in one.log("pulse")
 
 
 def test_a_host_lives_on_two_of_three_disks_and_dies_with_one(rig: Any, until: Any) -> None:
