@@ -9,11 +9,12 @@ import select
 import stat
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from quorate_agent import wire
+from quorate_agent import clock, wire
 from quorate_agent.clock import now
 from quorate_agent.keeper import __main__ as keepers
 from quorate_agent.keeper import watchdog
@@ -94,14 +95,16 @@ def files_as_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stat, "S_ISCHR", lambda _: True)
 
 
-def ioctls_on(device: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Answers for a device of 8 s that has a magic close; the numbers of the ioctls that it is asked."""
+def ioctls_on(
+    device: Path, monkeypatch: pytest.MonkeyPatch, *, options: int = watchdog._WDIOF_SETTIMEOUT | watchdog._WDIOF_MAGICCLOSE
+) -> list[int]:
+    """Answers for a device of 8 s, one that has a magic close unless `options` are others; the numbers of the ioctls that it is asked."""
     asked: list[int] = []
 
     def answer(_: int, number: int, value: Any, *__: object) -> int:
         asked.append(number)
         if number == watchdog._WDIOC_GETSUPPORT:
-            value[0:4] = array.array("B", (watchdog._WDIOF_SETTIMEOUT | watchdog._WDIOF_MAGICCLOSE).to_bytes(4, "little"))
+            value[0:4] = array.array("B", options.to_bytes(4, "little"))
         else:
             value[0] = 8
         return 0
@@ -172,6 +175,36 @@ def test_a_watchdog_is_stopped_only_where_the_kernel_says_that_it_can_be(
     assert ((here / "watchdog").read_bytes() == b"V") is stops
 
 
+@pytest.mark.usefixtures("files_as_devices")
+@pytest.mark.parametrize("nowayout", [False, None])
+def test_a_watchdog_that_stops_whenever_it_is_closed_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch, nowayout: bool | None) -> None:
+    """Row 45: without a magic close a keeper that is killed disarms its host, which others then certify dead."""
+    ioctls_on(here / "watchdog", monkeypatch, options=watchdog._WDIOF_SETTIMEOUT)
+    monkeypatch.setattr(watchdog, "_nowayout", lambda _: nowayout)
+    with pytest.raises(
+        watchdog.NoWatchdog, match=r"stops whenever it is closed \(no magic close, nowayout is off\); a crash would disarm it"
+    ):
+        watchdog.open_watchdog(str(here / "watchdog"), 8.0, False)
+    monkeypatch.setattr(watchdog, "_nowayout", lambda _: True)
+    assert watchdog.open_watchdog(str(here / "watchdog"), 8.0, False).timeout_seconds == 8
+
+
+@pytest.mark.usefixtures("files_as_devices")
+def test_a_watchdog_device_that_another_program_holds_is_refused_and_never_shared(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 44: the kernel lets one program open it."""
+    asked, real = ioctls_on(here / "watchdog", monkeypatch), os.open
+
+    def held(path: Any, *rest: Any, **options: Any) -> int:
+        if str(path) == str(here / "watchdog"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", held)
+    with pytest.raises(watchdog.NoWatchdog, match=r"is held by another program \(systemd's RuntimeWatchdogSec, .*it is never shared"):
+        watchdog.open_watchdog(str(here / "watchdog"), 8.0, False)
+    assert not asked
+
+
 class FailedDog(Dog):
     """A watchdog that takes no pet any more, and does not bite either."""
 
@@ -191,6 +224,48 @@ def test_a_watchdog_that_takes_no_pets_and_does_not_bite_is_reported_and_then_le
     assert "has not reset this host" in after.problem
 
 
+class StoppableDog(Dog):
+    """A watchdog without nowayout: a magic close would stop it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = False
+
+    def disarm(self) -> bool:
+        self.stopped = True
+        return True
+
+
+@pytest.mark.parametrize(("until", "mode"), [(1e9, Mode.LICENSED), (101.0, Mode.EXPIRED)])
+def test_sigterm_never_stops_the_watchdog_of_an_armed_host_even_one_that_could_be_stopped(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], until: float, mode: Mode
+) -> None:
+    """Row 9. Others certify this host by its watchdog: stopped under a licence it would be certified dead and run on for ever."""
+    dog = StoppableDog()
+    licensed = Licensed(here, dog, until, monkeypatch)
+    assert licensed.pass_time(2).mode is mode
+
+    def next_turn(*_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(keepers, "select", SimpleNamespace(select=next_turn))  # the log has its own
+    licensed.keeper.stop_asked = True  # all that the handler of the signal does
+    with pytest.raises(InterruptedError):
+        licensed.keeper.run()
+    assert not dog.stopped
+    assert f"SIGTERM ignored: the watchdog runs ({mode})" in capfd.readouterr().err
+
+
+def test_sigterm_stops_a_watchdog_that_nobody_relies_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dog = StoppableDog()
+    monkeypatch.setattr(keepers, "open_watchdog", lambda *_: dog)
+    keeper = keepers.Keeper(here, "boot", Voice("test"))
+    keeper._open("dog", 8.0)
+    keeper.stop_asked = True
+    keeper.run()
+    assert dog.stopped
+
+
 def test_a_keeper_whose_licence_has_ended_does_not_spin(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its watchdog is still open, and the next pet long due."""
     licensed = Licensed(here, Dog(), 101.0, monkeypatch)
@@ -203,9 +278,10 @@ def test_the_time_that_a_host_was_suspended_counts_against_its_licence(here: Pat
 
     The keeper's own loop takes the time, one turn at each look at its sockets.
     """
-    clocks = {time.CLOCK_MONOTONIC: time.monotonic(), time.CLOCK_BOOTTIME: time.clock_gettime(time.CLOCK_BOOTTIME)}
+    clocks = {which: time.clock_gettime(which) for which in (time.CLOCK_MONOTONIC, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME)}
     real = time.clock_gettime
     monkeypatch.setattr(time, "monotonic", lambda: clocks[time.CLOCK_MONOTONIC])
+    monkeypatch.setattr(clock, "_asleep_seconds", 0.0)
     monkeypatch.setattr(time, "clock_gettime", lambda which: clocks.get(which) or real(which))
     dog = Dog()
     monkeypatch.setattr(keepers, "open_watchdog", lambda *_: dog)
@@ -219,9 +295,9 @@ def test_the_time_that_a_host_was_suspended_counts_against_its_licence(here: Pat
         with pytest.raises(InterruptedError):
             keeper.run()
 
-    # Whichever of the two clocks the keeper goes by, the licence has 20 s left: a deadline far off on the other clock is tried too.
+    # Whichever of the clocks the keeper goes by, the licence has 20 s left: a deadline far off on another clock is tried too.
     pets_after_suspend = []
-    for deadline in {clock + 20 for clock in clocks.values()}:
+    for deadline in {reading + 20 for reading in clocks.values()}:
         folder = here / f"{deadline:.0f}"
         folder.mkdir(exist_ok=True)
         monkeypatch.chdir(folder)
@@ -231,7 +307,9 @@ def test_the_time_that_a_host_was_suspended_counts_against_its_licence(here: Pat
         if keeper._state.mode is not Mode.LICENSED or abs(keeper._state.next_pet_at - deadline) > 30:
             continue
         before = dog.pets
-        clocks[time.CLOCK_MONOTONIC] += 3
+        assert before, "it pets while it is awake"
+        clocks[time.CLOCK_MONOTONIC] += 3  # a pet is due after two
+        clocks[time.CLOCK_MONOTONIC_RAW] += 3
         clocks[time.CLOCK_BOOTTIME] += 603
         turn(keeper)
         pets_after_suspend.append(dog.pets - before)
