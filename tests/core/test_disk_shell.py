@@ -221,6 +221,23 @@ def test_a_device_too_small_or_with_other_sectors_is_refused_with_the_number(
         device(monkeypatch, sector, size)()
 
 
+def test_a_disk_that_cannot_be_opened_without_a_cache_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache would show this host what it wrote itself, not what the disk holds. open(2): the file system does not support O_DIRECT."""
+    (path,) = disks(tmp_path, HEADER)
+    real = os.open
+
+    def cached_only(name: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(name, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", cached_only)
+    done = run(Storage(), [path], 1, block(1))
+    why = "it does not support direct I/O (O_DIRECT) in blocks of 4096 bytes; a cached disk cannot carry heartbeats"
+    assert done.error == f"heartbeat disk {path}: {why}"
+    assert path.read_bytes() == HEADER
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("losetup") is None, reason="needs root and losetup")
 def test_a_real_device_that_is_too_small_is_refused_by_its_path(tmp_path: Path) -> None:
     image = tmp_path / "image"
