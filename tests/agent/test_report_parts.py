@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +23,6 @@ from quorate_agent.report.addresses import Found
 from quorate_agent.report.metrics import PulseMetrics
 from quorate_agent.voice import Voice
 from quorate_api.hahost import AgentReport, HAHost
-from quorate_api.hapool import HAPool
 from quorate_core.eviction import Alarm, Eviction
 from quorate_core.heart import Heart
 from quorate_core.membership import Peer
@@ -32,6 +30,7 @@ from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Evidence, Issued
 from quorate_core.statement import Phase
 from quorate_core.timing import STANDARD
+from tests.agent.scriptedapi import ScriptedApi, pool_on_loopback
 
 CONFIG = PoolConfig(bytes(range(1, 17)), tuple(Member(i, f"h{i}") for i in range(3)), STANDARD)
 HEART = Heart(
@@ -59,8 +58,11 @@ def said() -> dict[str, Any]:
         cycles.observe(seconds)
     late.observe(0.005)
     agent = describe.state(HEART, 100.0, describe.Troubles(("",)), {(2, 9): "2026-01-01T00:00:00+00:00"}, "boot")
-    counted = describe.metrics(HEART, 100.0, cycles, 1, {"old evidence": 2}, late.to_json())
+    counted = describe.metrics(HEART, 100.0, cycles, 1, {"old evidence": 2}, late.to_json(), {"pulse": 4, "keeper": 5})
     return wire.parse(wire.message("state", agent=agent, drops={"signature": 3}, metrics=counted), "test")
+
+
+NOTHING_BUT_REPORTS_OWN = {"quorate_agent_pulse_connected": 0, 'quorate_agent_log_lines_lost_total{process="report"}': 6}
 
 
 def exposed(ear: listening.Ear | None = None, *, connected: bool = True) -> dict[str, float]:
@@ -69,7 +71,9 @@ def exposed(ear: listening.Ear | None = None, *, connected: bool = True) -> dict
         ear = listening.Ear("nowhere")
         ear.connected, ear.state = connected, said()
     registry = CollectorRegistry()
-    registry.register(PulseMetrics(ear))
+    voice = Voice("quorate-report")
+    voice.dropped = 6
+    registry.register(PulseMetrics(ear, voice))
     lines = generate_latest(registry).decode().splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
@@ -125,13 +129,16 @@ def test_each_number_of_pulse_is_exposed_under_its_name() -> None:
         'quorate_agent_storage_cycle_seconds_bucket{le="+Inf"}': 3,
         "quorate_agent_storage_cycle_seconds_count": 3,
         'quorate_agent_pet_lateness_seconds_bucket{le="0.01"}': 1,
+        'quorate_agent_log_lines_lost_total{process="keeper"}': 5,
+        'quorate_agent_log_lines_lost_total{process="pulse"}': 4,
+        'quorate_agent_log_lines_lost_total{process="report"}': 6,
     }
     assert {name: found.get(name) for name in expected} == expected
     assert not any("h2" in name for name in found), "a host that was never seen has no age"
 
 
 def test_without_pulse_there_are_no_stale_numbers() -> None:
-    assert exposed(connected=False) == {"quorate_agent_pulse_connected": 0}
+    assert exposed(connected=False) == NOTHING_BUT_REPORTS_OWN
 
 
 LISTED = [
@@ -174,39 +181,6 @@ def test_the_kernel_lists_the_addresses_of_real_interfaces() -> None:
 def test_the_loopback_address_of_this_machine_is_found() -> None:
     assert addresses.own(["lo"], "10.0.0.1") == ("127.0.0.1",)
     assert socket.if_nametoindex("lo") == 1
-
-
-class ScriptedApi:
-    """The API as report sees it: these objects; `told` is what it wrote."""
-
-    def __init__(self, pool: HAPool, *hosts: HAHost) -> None:
-        self._pool, self._hosts = pool, list(hosts)
-        self.told: list[dict[str, Any]] = []
-        self.written = asyncio.Event()
-
-    async def host(self, name: str) -> HAHost:
-        return next(h for h in self._hosts if h.metadata.name == name)
-
-    async def hosts(self) -> list[HAHost]:
-        return self._hosts
-
-    async def pool(self, _: str) -> HAPool:
-        return self._pool
-
-    async def listed(self, _: str) -> list[dict[str, Any]]:
-        return []
-
-    async def key(self, *_: str) -> bytes:
-        return bytes(32)
-
-    async def tell(self, _: str, agent: dict[str, Any]) -> None:
-        self.told.append(agent)
-        self.written.set()
-
-
-def pool_on_loopback() -> HAPool:
-    heartbeat = {"storage": {"devicePath": "/dev/shared"}, "network": {"interfaces": ["lo", "none"]}}
-    return HAPool.model_validate({"metadata": {"name": "p", "uid": str(uuid.UUID(int=1))}, "spec": {"heartbeat": heartbeat}})
 
 
 def test_report_tells_the_others_this_hosts_addresses_and_pulse_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,11 +247,6 @@ def test_a_pulse_that_falls_silent_or_speaks_another_version_is_said_and_has_no_
     monkeypatch.setattr(listening, "_SILENCE_SECONDS", 0.3)
     api = ScriptedApi(pool_on_loopback(), HAHost.model_validate({"metadata": {"name": "h0"}, "spec": {"pool": "p"}}))
 
-    async def told(words: str) -> None:
-        while not any(words in agent["message"] for agent in api.told):
-            api.written.clear()
-            await api.written.wait()
-
     async def run() -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         listener.bind(wire.PULSE_SOCKET)
@@ -286,14 +255,14 @@ def test_a_pulse_that_falls_silent_or_speaks_another_version_is_said_and_has_no_
         task = asyncio.create_task(reports.Report("h0", "ns", cast("Any", api), ear, Voice("test")).run())
         link, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), 10)
         link.send(json.dumps(said()).encode())
-        await told("pulse does not answer since 20")
-        assert set(exposed(ear)) == {"quorate_agent_pulse_connected"}
+        await api.until_told("pulse does not answer since 20")
+        assert exposed(ear) == NOTHING_BUT_REPORTS_OWN
         while "does not answer" in api.told[-1]["message"]:
             link.send(json.dumps(said()).encode())
             await asyncio.sleep(0.05)
         link.send(json.dumps({**said(), "version": 3}).encode())
-        await told("message from pulse: version 3; this agent speaks version 1; restart the agent")
-        assert set(exposed(ear)) == {"quorate_agent_pulse_connected"}
+        await api.until_told("message from pulse: version 3; this agent speaks version 1; restart the agent")
+        assert exposed(ear) == NOTHING_BUT_REPORTS_OWN
         task.cancel()
         await asyncio.wait([task])
         link.close()

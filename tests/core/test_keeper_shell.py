@@ -353,7 +353,7 @@ def test_a_watchdog_whose_marker_cannot_be_saved_does_not_reset_a_host_that_neve
     assert keeper._state.mode is not Mode.LICENSED
 
 
-def test_the_keeper_tells_pulse_how_late_its_pets_came(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_keeper_tells_pulse_how_late_its_pets_came_and_how_many_lines_its_log_lost(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dog = Dog()
     monkeypatch.setattr(keepers, "open_watchdog", lambda *_: dog)
     keeper, link = keepers.Keeper(here, "boot", Voice("test")), KeeperLink()
@@ -362,7 +362,9 @@ def test_the_keeper_tells_pulse_how_late_its_pets_came(here: Path, monkeypatch: 
     keeper._accept()
     for _ in range(3):
         keeper._step(keeping.Tick(keeper._state.next_pet_at))
+    keeper._voice.dropped = 2
     keeper._tell()
     said, lost = link.hear()
     assert (said[-1].mode, lost) == (Mode.OPEN, False)
     assert sum(link.lateness["counts"]) == dog.pets == 3
+    assert link.lines_lost == 2

@@ -214,6 +214,7 @@ class Keeper:
             timeoutSeconds=state.timeout_seconds,
             problem=self._problem or state.problem,
             petLateness=self._lateness.to_json(),
+            logLinesLost=self._voice.dropped,
         )
         with suppress(OSError):  # a pulse that does not listen is told when it connects again
             self._client.send(described)

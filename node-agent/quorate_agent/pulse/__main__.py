@@ -259,7 +259,8 @@ class Pulse:
             return
         self._next_state_at = now + _STATE_EVERY_SECONDS
         said = describe.state(self._heart, now, self._troubles(now), self._issued_at, self._boot_id)
-        counted = describe.metrics(self._heart, now, self._cycles, self._failed_cycles, self._alarms.counts, self._keeper.lateness)
+        lost = {"pulse": self._voice.dropped, "keeper": self._keeper.lines_lost}
+        counted = describe.metrics(self._heart, now, self._cycles, self._failed_cycles, self._alarms.counts, self._keeper.lateness, lost)
         self._audience.tell(wire.message("state", agent=said, drops=dict(self._dropped.counts), metrics=counted))
         self._log(said, now)
 

@@ -80,9 +80,15 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
 
 
 def metrics(
-    heart: Heart, now: float, cycles: Histogram, failed_cycles: int, warnings: Mapping[str, int], lateness: Mapping[str, Any]
+    heart: Heart,
+    now: float,
+    cycles: Histogram,
+    failed_cycles: int,
+    warnings: Mapping[str, int],
+    lateness: Mapping[str, Any],
+    lines_lost: Mapping[str, int],
 ) -> dict[str, Any]:
-    """The numbers for report's metrics. Ages and what is left in seconds."""
+    """The numbers for report's metrics. Ages and what is left in seconds. `lines_lost` are lines of the log, by process."""
     names = {m.slot: m.host for m in heart.config.members} if heart.config else {}
     return {
         "peers": {
@@ -93,6 +99,7 @@ def metrics(
         "cycles": {**cycles.to_json(), "failed": failed_cycles},
         "petLateness": lateness,
         "warnings": dict(warnings),
+        "logLinesLost": dict(lines_lost),
         "evidenceAge": _age(heart.evidence_at, now),
         "alarms": len(heart.alarms),
         "licenceLeft": round(heart.deadline - now, 3) if heart.deadline is not None else None,

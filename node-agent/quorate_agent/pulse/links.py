@@ -20,6 +20,8 @@ class KeeperLink:
         self._next_try_at = 0.0
         self.lateness: dict[str, Any] = {}
         """How late the keeper's pets came, as it counts them."""
+        self.lines_lost = 0
+        """How many lines the keeper's log did not take."""
 
     def connect(self, now: float) -> None:
         """Try to connect, if there is no connection and it is time."""
@@ -49,7 +51,7 @@ class KeeperLink:
                 if not data:
                     raise ConnectionResetError
                 fields = wire.parse(data, "message from the keeper")
-                self.lateness = fields.get("petLateness", {})
+                self.lateness, self.lines_lost = fields.get("petLateness", {}), fields.get("logLinesLost", 0)
                 found.append(_keeper(fields))
         except BlockingIOError:
             return found, False

@@ -167,7 +167,7 @@ async def _main(arguments: argparse.Namespace, voice: Voice) -> None:
     os.chdir(arguments.run_dir)
     ear = listening.Ear(wire.PULSE_SOCKET)
     if arguments.metrics_port:
-        prometheus_client.REGISTRY.register(metrics.PulseMetrics(ear))
+        prometheus_client.REGISTRY.register(metrics.PulseMetrics(ear, voice))
         prometheus_client.start_http_server(arguments.metrics_port)
     task = asyncio.ensure_future(Report(arguments.node, arguments.namespace, api, ear, voice).run())
     for number in (signal.SIGTERM, signal.SIGINT):

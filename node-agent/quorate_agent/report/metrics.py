@@ -8,19 +8,27 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from quorate_agent.report.listening import Ear
+from quorate_agent.voice import Voice
 
 
 class PulseMetrics(Collector):
-    """Made anew at each scrape from pulse's last word. While pulse does not answer there are no numbers, and `pulse_connected` is 0."""
+    """Made anew at each scrape from pulse's last word. While pulse does not answer there are no numbers, and `pulse_connected` is 0.
 
-    def __init__(self, ear: Ear) -> None:
-        self._ear = ear
+    `voice` is report's own log: how many lines of it were lost is counted beside those of the other processes.
+    """
+
+    def __init__(self, ear: Ear, voice: Voice) -> None:
+        self._ear, self._voice = ear, voice
 
     def collect(self) -> Iterable[Metric]:
         """All metrics of pulse."""
         yield GaugeMetricFamily("quorate_agent_pulse_connected", "1 while pulse answers.", value=float(self._ear.connected))
+        lost = {"report": self._voice.dropped}
         if self._ear.connected:
+            lost |= (self._ear.state.get("metrics") or {}).get("logLinesLost") or {}
             yield from _of_state(self._ear.state)
+        lines: dict[tuple[str, ...], float] = {(process,): count for process, count in lost.items()}
+        yield _labelled(CounterMetricFamily, "log_lines_lost", "Lines that the log did not take at once.", ("process",), lines)
 
 
 def _of_state(state: Mapping[str, Any]) -> Iterable[Metric]:
