@@ -280,7 +280,8 @@ class Host:
     def _machine(self) -> dict[str, object]:
         _, ca, cert, key = self.rack.around.api
         boot_id_file = str(self.folder / "boot-id")
-        common = ["--run-dir", str(self.run_dir), "--boot-id-file", boot_id_file]
+        run_dir = ["--run-dir", str(self.run_dir)]
+        common = [*run_dir, "--boot-id-file", boot_id_file]
         standin = ["--server", self.rack.server, "--ca", str(ca), "--cert", str(cert), "--key", str(key), *common]
         standin += ["--node", f"{self.name}={self.address}", "--memory", self.memory, "--disks", str(self.rack.around.disks)]
         for label, value in self.labels.items():
@@ -292,8 +293,8 @@ class Host:
             programs += [
                 self._program("keeper", common),
                 self._program("pulse", [*common, *node, "--stopper", self.rack.stopper.option]),
-                self._program("report", [*common, *node, *reach]) | {"needs": [str(self.agent_kubeconfig)]},
-                self._program("statefile", ["keep", "--run-dir", str(self.run_dir), *node]),
+                self._program("report", [*run_dir, *node, *reach]) | {"needs": [str(self.agent_kubeconfig)]},
+                self._program("statefile", ["keep", *run_dir, *node]),
             ]
         return {
             "runDir": str(self.run_dir),

@@ -187,9 +187,6 @@ def main() -> int:
     parser.add_argument("--kubeconfig", type=Path, help="credentials; default: the pod's service account")
     parser.add_argument("--namespace", default="quorate-system", help="namespace of the Secret that signs packets")
     parser.add_argument("--metrics-port", type=int, default=0, help="serve Prometheus metrics here; 0: do not")
-    parser.add_argument(
-        "--boot-id-file", type=Path, default=None, help="taken for likeness with the other processes; pulse reports the boot id"
-    )
     arguments = parser.parse_args()
     voice = Voice("quorate-report")
     try:
