@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from quorate_agent import wire
 from quorate_core import slot
-from tests.agent.everywhere import says_everywhere
+from tests.agent import apiserver, reporting
+from tests.agent.everywhere import explained, says_everywhere
 
 
 def test_a_disk_written_by_a_newer_release_is_refused_and_left_alone(rig: Any, until: Any) -> None:
@@ -84,6 +86,22 @@ def test_a_host_with_another_key_does_not_arm_and_both_say_whose_packets_are_dro
         says_everywhere(machine, f"{peer.host} is not seen on the network; {words}")
         assert words in machine.state()["network"]["message"]
         assert f"WARNING: {words}" in machine.log("pulse"), "an armed host says it too"
+
+
+def test_a_pool_without_a_key_arms_nobody_and_report_says_so_while_pulse_waits(rig: Any, until: Any) -> None:
+    pool = rig(1)
+    (machine,) = pool.machines
+    (machine.folder / wire.CONFIG_FILE).unlink()
+    machine.start()
+    api = reporting.start(pool, machine, key=False)
+    missing = "Secret quorate-heartbeat: it is missing; at least 16 bytes are needed to sign packets"
+    words = f"{missing}; waiting for the pool's configuration"
+    until("its HAHost says so", lambda: apiserver.told(api).get("message") == words)
+    agent = apiserver.told(api)
+    assert agent["armed"] is False
+    assert f"WARNING: {missing}\n" in machine.log("report")
+    until("pulse says that it waits", lambda: "not armed: waiting for the pool's configuration" in machine.log("pulse"), 10)
+    assert "".join(words.split()) in explained(machine.name, agent)
 
 
 def test_packets_of_another_pool_are_dropped_and_its_host_is_named(rig: Any) -> None:

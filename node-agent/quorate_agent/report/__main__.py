@@ -34,7 +34,7 @@ _FAILURES = prometheus_client.Counter("quorate_agent_api_failures", "Requests th
 
 
 class Report:
-    """Two tasks around a listening socket: look at the API, write to it."""
+    """What pulse says goes to the API, what the API says to pulse, and the pool's objects to the process that keeps their backup."""
 
     def __init__(self, host: str, namespace: str, api: Api, ear: listening.Ear, voice: Voice) -> None:
         self._host, self._namespace, self._api, self._ear, self._voice = host, namespace, api, ear, voice
@@ -58,7 +58,7 @@ class Report:
             except NoAnswer as error:
                 _FAILURES.inc()
                 self._say("API", f"{error}; pulse goes on with the configuration it has")
-                self._problem = str(error)
+                self._hold(str(error))
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def _take_over(self) -> None:
@@ -69,10 +69,10 @@ class Report:
         self._find_addresses(pool.spec.heartbeat.network.interfaces, mine.status.address)
         wanted = desired.configuration(self._host, pool, hosts, key, datetime.now(UTC), self._addresses)
         if isinstance(wanted, desired.Unready):
-            self._problem = wanted.why
+            self._hold(wanted.why)
             self._say("configuration", wanted.why)
             return
-        self._problem = ""
+        self._hold("")
         self._say("configuration", "")
         # As long as pulse does not say otherwise, it may be armed.
         armed = not self._ear.connected or bool(self._ear.state.get("agent", {}).get("armed", True))
@@ -80,6 +80,12 @@ class Report:
         self._say("key", self._waits)
         if _put(wanted.to_json()):
             self._voice.say(f"pool {wanted.pool}: {len(wanted.members)} members, {'enabled' if wanted.enabled else wanted.disabled_reason}")
+
+    def _hold(self, problem: str) -> None:
+        """What keeps this host's configuration from pulse; "" for nothing. It is told at once: pulse may have nothing new to say."""
+        if problem != self._problem:
+            self._problem = problem
+            self._ear.changed.set()
 
     def _find_addresses(self, interfaces: Sequence[str], internal: str | None) -> None:
         """The own addresses may change while the host lives; the others read them on the HAHost."""
@@ -124,11 +130,10 @@ class Report:
 
     def _agent(self) -> dict[str, Any]:
         agent = dict(self._ear.state.get("agent") or {"state": "Starting", "message": ""})
-        if not self._ear.connected:
-            agent["message"] = self._ear.problem
-        elif self._problem and not agent.get("armed"):
-            agent["message"] = "; ".join(part for part in (self._problem, agent["message"]) if part)
-        agent["message"] = "; ".join(part for part in (agent["message"], self._waits) if part)[:2048]
+        said = agent["message"] if self._ear.connected else self._ear.problem
+        # An armed host needs nothing more. Of one whose pulse does not answer it is not known whether it is.
+        problem = "" if self._ear.connected and agent.get("armed") else self._problem
+        agent["message"] = "; ".join(part for part in (problem, said, self._waits) if part)[:2048]
         agent["reportedAt"] = datetime.now(UTC)
         for certificate in agent.get("certificates", []):
             certificate["issuedAt"] = certificate["issuedAt"] or datetime.now(UTC)
