@@ -9,6 +9,7 @@ import sys
 import time
 
 from quorate_agent import clock, wire
+from tests.agent import apiserver, reporting
 from tests.agent.machines import TIMING
 from tests.agent.namespaces import Host, Pool
 from tests.agent.staging import scenario
@@ -77,6 +78,29 @@ def test_processes_that_stand_still_or_are_killed_for_a_moment_change_nothing(po
     assert [host.state()["incarnation"] for host in pool.hosts] == before
     assert pool.alive() == [0, 1, 2, 3]
     assert not pool.certificates
+
+
+@scenario(hosts=3)
+def test_a_report_that_stands_still_or_is_killed_harms_nobody_and_tells_the_certificate_when_it_is_back(pool: Pool) -> None:
+    """Both are away for R_s, several licences: neither pulse nor keeper needs report or the API."""
+    pool.arm()
+    stopped, killed, victim = pool.hosts
+    told = [reporting.start(pool, host) for host in (stopped, killed)]
+    pool.until("both say that their host is armed", lambda: all(apiserver.told(api).get("armed") for api in told))
+    before = [host.state()["incarnation"] for host in (stopped, killed)]
+    stopped.signal("report", signal.SIGSTOP)
+    killed.signal("report", signal.SIGKILL)
+    since = pool.power_off(victim)
+    pool.until("both certify it", lambda: pool.certified(victim, by=[stopped, killed]))
+    assert pool.alive() == [0, 1]
+    assert [host.state()["incarnation"] for host in (stopped, killed)] == before
+    assert not any(apiserver.told(api)["certificates"] for api in told), "nothing was shown: report was not away"
+    stopped.signal("report", signal.SIGCONT)
+    reporting.start(pool, killed)
+    pool.until("both tell the certificate", lambda: all(apiserver.told(api)["certificates"] for api in told))
+    assert {apiserver.told(api)["certificates"][0]["host"] for api in told} == {victim.name}
+    assert pool.alive() == [0, 1]
+    pool.figures.append(f"certificate told to the API {time.monotonic() - since:.1f} s after the power cut; R_s = {R_S:g} s")
 
 
 @scenario(hosts=3)

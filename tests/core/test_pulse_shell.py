@@ -3,6 +3,7 @@
 import errno
 import json
 import multiprocessing
+import signal
 import socket
 import time
 from dataclasses import replace
@@ -278,3 +279,31 @@ def test_a_state_that_stays_is_told_again(tmp_path: Path, monkeypatch: pytest.Mo
         for _ in range(2):
             audience.tell(b"all is well")
             assert ear.recv(100, socket.MSG_DONTWAIT) == b"all is well"
+
+
+def test_a_report_that_does_not_listen_makes_nobody_wait_and_hears_the_latest_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped process keeps its socket, and what is sent to it fills up."""
+    monkeypatch.chdir(tmp_path)
+    audience = links.Audience()
+
+    def hangs(*_: object) -> None:
+        raise AssertionError("report made pulse wait")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(10)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ear:
+            ear.connect(wire.PULSE_SOCKET)
+            audience.welcome()
+            for number in range(2000):
+                audience.tell(b"%d" % number + bytes(2000))
+            heard = [int(ear.recv(4000).rstrip(b"\0"))]
+            while heard[-1] < 2000:
+                audience.tell(b"2000")
+                heard.append(int(ear.recv(4000).rstrip(b"\0")))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(heard) < 2000, "nothing was lost: it was not full"
