@@ -11,7 +11,7 @@
       - {host: h0, never: fencing}
 
 Times are seconds since all hosts were armed, or since power on with `cold: true`. Expectations are `is` (by a time, and not before
-`after`) or `never` (within `after` and `by`, if given).
+`after`), `says` (the same, a part of a line of its log), or `never` (within `after` and `by`, if given).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BadScenario(Exception):
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """`host` is in that state by a time and not before another; with `never`, it is at no time between the two. `kind` is the
-    certificate's."""
+    certificate's. With `says`, what counts is that it says that."""
 
     host: str
     state: str
@@ -51,10 +51,13 @@ class Expectation:
     after: float = 0.0
     by: float | None = None
     kind: str = ""
+    says: str = ""
 
     def __str__(self) -> str:
         kind = f" ({self.kind})" if self.kind else ""
         times = (f" after {self.after:g} s" if self.after else "") + (f" by {self.by:g} s" if self.by is not None else "")
+        if self.says:
+            return f"{self.host} says {self.says!r}{times}"
         return f"{self.host} {'never' if self.never else 'is'} {self.state}{kind}{times}"
 
 
@@ -95,8 +98,8 @@ def _broken(expected: Expectation, outcome: Outcome) -> str:
     late = expected.by if expected.by is not None else outcome.schedule.seconds
     if not times:
         return "it never was"
-    if expected.state == "certified" and expected.kind and not any(expected.after <= at <= late for at in times):
-        return f"it was at {', '.join(f'{at:.1f}' for at in times)} s"
+    if expected.says or (expected.state == "certified" and expected.kind):
+        return "" if any(expected.after <= at <= late for at in times) else f"it was at {', '.join(f'{at:.1f}' for at in times)} s"
     return "" if expected.after <= times[0] <= late else f"it was at {times[0]:.1f} s"
 
 
@@ -110,6 +113,8 @@ def _when(expected: Expectation, outcome: Outcome) -> list[float]:
 
 
 def _shows(entry: Entry, expected: Expectation) -> bool:
+    if expected.says:
+        return entry.host == expected.host and entry.kind == "words" and expected.says in entry.what
     if expected.state == "evicted":
         return entry.kind == "eviction" and entry.what.startswith(f"evicts {expected.host}/")
     if entry.host != expected.host:
@@ -302,20 +307,21 @@ def _is_number(value: object) -> bool:
 
 def _expectation(given: object, file: str, where: str, names: list[str]) -> Expectation:
     reader = _Reader(given, file, where)
-    reader.only(("host", "is", "never", "by", "after", "kind"))
+    reader.only(("host", "is", "never", "says", "by", "after", "kind"))
     host = reader.get("host")
     if host not in names:
         raise reader.wrong("host", f"{host!r} is not a host; the hosts are {', '.join(names)}")
-    if (reader.get("is") is None) == (reader.get("never") is None):
-        raise reader.wrong("is", "either is or never is needed")
-    state, never = str(reader.get("is") or reader.get("never")), reader.get("is") is None
-    if state not in STATES:
+    if sum(reader.get(name) is not None for name in ("is", "never", "says")) != 1:
+        raise reader.wrong("is", "one of is, never and says is needed")
+    state, never = str(reader.get("is") or reader.get("never") or ""), reader.get("never") is not None
+    says = str(reader.get("says") or "")
+    if not says and state not in STATES:
         raise reader.wrong("never" if never else "is", f"{state!r} is no state; there are {', '.join(STATES)}")
     kind = str(reader.get("kind", ""))
     if kind not in ("", "silence", "eviction", "confirmed"):
         raise reader.wrong("kind", f"{kind!r} is not silence, eviction or confirmed")
     by = reader.number("by", 0, 10_000) if reader.get("by") is not None else None
-    return Expectation(str(host), state, never, reader.number("after", 0, 10_000, default=0.0), by, kind)
+    return Expectation(str(host), state, never, reader.number("after", 0, 10_000, default=0.0), by, kind, says)
 
 
 class _Reader:
