@@ -148,6 +148,17 @@ def test_a_migration_target_on_the_dead_host_is_deleted_and_the_pod_on_the_livin
     assert actions == [DeletePod("ns/m", "m-target", "m2", "h1", True)]
 
 
+def test_when_the_source_of_a_migration_dies_its_target_is_left_alone_and_no_other_copy_is_let_go_beside_it() -> None:
+    f, dead = failover(restart("a", **RELEASED)), replace(DEAD, tainted=True, evicting=True)
+    target = LauncherPod("ns/a", "a-target", "t1", host="h2")
+    f, actions = one(f, see(f, old("a"), target, gated("a"), host=dead))
+    assert actions == [DeletePod("ns/a", "pod-a", "old-a", "h1", True)]
+    f, actions = one(f, see(f, target, gated("a"), after=5, host=dead))
+    assert actions == []
+    _, actions = one(f, see(f, replace(target, finished=True), gated("a"), after=10, host=dead))
+    assert actions == [LiftGate("ns/a", "new-a", "uid-a", "h2")]
+
+
 def test_held_pods_are_let_go_to_their_planned_hosts_priority_by_priority() -> None:
     f = failover(restart("a", 1, "h3", **RELEASED), restart("b", 1, "h2", **RELEASED), restart("c", 2, **RELEASED))
     dead = replace(DEAD, tainted=True, evicting=True)

@@ -29,6 +29,7 @@ def test_every_accepted_pair_satisfies_every_inequality(licence: float, watchdog
     assert t.read_gap_limit_seconds <= t.storage_timeout_seconds + 1e-9 < licence + 1e-9
     assert 5 * t.network_interval_seconds <= t.network_timeout_seconds + 1e-9 < licence
     assert t.restart_budget_seconds > 0
+    assert t.storageless_after_seconds + 3 * t.network_interval_seconds + t.storage_interval_seconds <= licence + 1e-9
     # The bound covers a pet that lands late and a ping at the last close, on clocks that drift apart.
     worst = licence + timing.KAPPA * (watchdog + timing.WATCHDOG_GRANULARITY_SECONDS)
     assert t.values.release_after_eviction_seconds >= worst + timing.DRAIN_SECONDS

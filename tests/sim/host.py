@@ -27,12 +27,12 @@ _FASTEST, _SLOWEST = 1e-3, -1e-3
 
 
 class Host:
-    """A machine of the pool. `life` counts its boots."""
+    """A machine of the pool. `life` counts its boots. A `twin` is another machine with the same name and slot."""
 
-    def __init__(self, world: World, index: int, granularity_seconds: float) -> None:
+    def __init__(self, world: World, index: int, granularity_seconds: float, *, twin: bool = False) -> None:
         self.world, self.engine, self.monitor = world, world.engine, world.monitor
         self.index, self.name = index, f"h{index}"
-        chance = world.engine.chance(f"host {index}")
+        chance = world.engine.chance(f"host {index}{' twin' if twin else ''}")
         self._chance = chance
         self.rate, self._dog_rate = (
             1 + value for value in chance.choice([(_SLOWEST, _SLOWEST), (_FASTEST, _FASTEST), (0.0, _SLOWEST), (_FASTEST, _SLOWEST)])
@@ -44,7 +44,7 @@ class Host:
             self.reach(disk)
         self.config: PoolConfig | None = None
         self.remembered: PoolConfig | None = None
-        self.life = 0
+        self.life = 100 if twin else 0
         self.died_at: float | None = 0.0
         self.vms_stopped_at: float | None = None
         self._vms_stop_at: float | None = None

@@ -199,8 +199,11 @@ def test_a_quiet_pool_stays_as_it_is() -> None:
     assert quiet.world.armed()
 
 
-def _finds(seeds: range) -> bool:
-    return any(f.rule == "double run" for seed in seeds for f in play(generate(seed, "silence")).findings)
+def _finds(planted: pytest.MonkeyPatch, seeds: range) -> bool:
+    """Whether one of these schedules finds a double run with the bug, and nothing at all once the bug is out again."""
+    seed = next((seed for seed in seeds if any(f.rule == "double run" for f in play(generate(seed, "silence")).findings)), None)
+    planted.undo()
+    return seed is not None and play(generate(seed, "silence")).findings == []
 
 
 def test_the_simulation_finds_the_planted_bug_kappa_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +211,7 @@ def test_the_simulation_finds_the_planted_bug_kappa_1(monkeypatch: pytest.Monkey
     honest = Timing.values_with_watchdog
     monkeypatch.setattr(Timing, "values_with_watchdog", lambda self, seconds: replace(honest(self, seconds), kappa=1))
     assert TimingValues(6, 2, 2, kappa=1).release_after_silence_seconds < 23
-    assert _finds(range(30)), "a certificate after one watchdog period was not caught"
+    assert _finds(monkeypatch, range(30)), "a certificate after one watchdog period was not caught"
 
 
 def _without_countdown(
@@ -219,7 +222,7 @@ def _without_countdown(
 
 def test_the_simulation_finds_a_certificate_without_the_countdown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "verdict", _without_countdown)
-    assert _finds(range(4))
+    assert _finds(monkeypatch, range(4))
 
 
 def test_the_simulation_finds_a_missing_restart_of_the_countdown_after_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,4 +234,4 @@ def test_the_simulation_finds_a_missing_restart_of_the_countdown_after_a_gap(mon
         return replace(seen, since=watch.since) if watch is not None and seen is not None else seen
 
     monkeypatch.setattr(certificate, "observe", forgetful)
-    assert _finds(range(6))
+    assert _finds(monkeypatch, range(6))

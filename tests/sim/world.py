@@ -31,6 +31,7 @@ class World:
         self.api_away: dict[int, int] = dict.fromkeys(range(count), 0)
         self._chance = self.engine.chance("api")
         self.hosts = [Host(self, index, WATCHDOG_GRANULARITY_SECONDS) for index in range(count)]
+        self.twins: list[Host] = []
         self.monitor.hosts, self.monitor.disks = self.hosts, self.disks
         self.monitor.timing = timing
         for host in self.hosts:
@@ -45,6 +46,17 @@ class World:
     def _deliver(self, index: int, said: Statement) -> None:
         self.monitor.sign(said.slot)
         self.hosts[index].hear(said)
+        for twin in self.twins:
+            if twin.index == index:
+                twin.hear(said)
+
+    def add_twin(self, index: int) -> Host:
+        """Another machine with the name and the slot of a host, by mistake or as a clone. It boots now."""
+        twin = Host(self, index, WATCHDOG_GRANULARITY_SECONDS, twin=True)
+        twin.config = self.config
+        self.twins.append(twin)
+        twin.boot()
+        return twin
 
     def host(self, name: str) -> Host:
         """The host of that name."""
