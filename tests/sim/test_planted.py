@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from quorate_core import certificate, clique, copies, cycles, eviction, heartbeat, judgement, keeping, licence, numbers, partition, slot
-from quorate_core.heart import Action, Heart
+from quorate_core.heart import Action, Heart, StartCycle
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.partition import Choice
-from quorate_core.pool import PoolConfig
+from quorate_core.pool import Member, PoolConfig
 from quorate_core.slot import Slot
 
 from . import scenario
@@ -95,6 +95,37 @@ def test_who_counts_an_eviction_while_an_older_write_may_still_land_certifies_to
     honest = eviction.confirm
     monkeypatch.setattr(eviction, "confirm", lambda record, written, cycle, *, settled: honest(record, written, cycle, settled=True))
     assert any("h1 is certified (eviction) after 36.5 s" in failure for failure in scenario.run(failing).failures)
+
+
+def test_who_counts_an_eviction_record_on_although_an_old_write_has_undone_it_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows 10, 33 and 56. Either rule would do here alone: to look whether it still stands there, or to wait for older writes."""
+    wiped = scenario.load(SCENARIOS / "record-wiped-on-one-disk.yaml").schedule
+    assert play(wiped).findings == []
+    honest = eviction.confirm
+    monkeypatch.setattr(eviction, "confirm", lambda record, written, cycle, *, settled: honest(record, written, cycle, settled=True))
+    monkeypatch.setattr(eviction, "doubt", lambda record, cycle: record)
+    assert "double run" in {finding.rule for finding in play(wiped).findings}
+
+
+def test_who_asks_only_those_of_its_newest_slot_while_an_older_one_may_land_over_it_lets_a_vm_run_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows 12, 21 and 25: it lives without the word of a host that it has certified, and that reads in its slot that it is asked."""
+    wiped = scenario.load(SCENARIOS / "certificate-wiped.yaml").schedule
+    assert play(wiped).findings == []
+    start, judge = heartbeat._start_cycle, judgement.judge
+
+    def forgetful(heart: Heart, *rest: Any) -> tuple[Heart, StartCycle]:
+        after, order = start(heart, *rest)
+        own = after.pending.slot if after.pending is not None else None
+        return (after if own is None else replace(after, required=own.required)), order
+
+    def hasty(heart: Heart, config: PoolConfig, member: Member, cycle: licence.Cycle, written: Slot) -> tuple[Heart, tuple[Action, ...]]:
+        return judge(replace(heart, required=written.required), config, member, cycle, written)
+
+    monkeypatch.setattr(heartbeat, "_start_cycle", forgetful)
+    monkeypatch.setattr(judgement, "judge", hasty)
+    assert "double run" in {finding.rule for finding in play(wiped).findings}
 
 
 def _shared_slot(seed: int) -> set[str]:

@@ -103,6 +103,8 @@ def test_a_generated_schedule_survives_being_saved_and_read(seed: int, tmp_path:
 def test_a_broken_expectation_says_what_was_instead() -> None:
     read = scenario.parse({"hosts": 1, "seconds": 5, "expect": [{"host": "h0", "is": "dead", "by": 3}]}, "here")
     assert scenario.run(read).failures == ("expected: h0 is dead by 3 s; it never was",)
+    read = scenario.parse({"hosts": 1, "seconds": 5, "expect": [{"host": "h0", "says": "farewell"}]}, "here")
+    assert scenario.run(read).failures == ("expected: h0 says 'farewell'; it never was",)
 
 
 def test_a_schedule_is_shrunk_to_the_faults_that_matter() -> None:
