@@ -70,7 +70,8 @@ def host_steps(observed: Observed, membership: Membership) -> list[Step]:
             continue
         if hahost.spec.pool in pools and hahost.spec.pool not in membership.nodes:
             continue  # its pool cannot be read at present
-        if not (hahost.status.agent is not None and hahost.status.agent.armed):
+        agent = hahost.status.agent
+        if agent is None or not (agent.armed or agent.state == "Disarming"):
             steps.append(Delete(kube.HAHOSTS, obj, f"its Node is no longer selected by pool {hahost.spec.pool} and it is not armed"))
     return steps
 

@@ -40,7 +40,7 @@ class HostFacts:
     """What is known about one host: its own last report, the user's wish, and the certificate accepted before.
 
     `sees_storage` and `sees_network` are None when the host says nothing about that channel (unknown, not empty).
-    `state` is the agent's own word: Starting, Joining, Armed, Fencing, Disarmed, Refused; empty when it never reported.
+    `state` is the agent's own word: Starting, Joining, Armed, Fencing, Disarming, Disarmed, Refused; empty when it never reported.
     `evicted` are the (host, incarnation) that it says it has put out of the pool.
     `bound_seconds` is R_s and `eviction_bound_seconds` R_e with the timeout that its watchdog really has; None where not known to differ
     from the pool's.

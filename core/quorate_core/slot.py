@@ -53,9 +53,9 @@ class Slot:
     """One host's slot. All sets of slots have one bit each.
 
     `watchdog_armed`: its watchdog runs. `stopped`: it is fenced, no VM is left on it and none can start. `weight` counts before the
-    number of hosts when a partition is decided. `disks_digest`: on which heartbeat disks it proves its life (`PoolConfig.disks_digest`; 0: an
-    older agent, which does not say it). `required`: whose word it would need to live without storage. `intent`: the hosts that are to live on, if it proposes that
-    the others be evicted; 0 if not. `evictions`: (slot, incarnation) of those that it has evicted.
+    number of hosts when a partition is decided. `disks_digest`: on which heartbeat disks it proves its life (`PoolConfig.disks_digest`).
+    `required`: whose word it would need to live without storage. `intent`: the hosts that are to live on, if it proposes that the others
+    be evicted; 0 if not. `evictions`: (slot, incarnation) of those that it has evicted.
     """
 
     pool_id: bytes

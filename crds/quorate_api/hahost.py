@@ -95,7 +95,8 @@ class AgentReport(ApiModel):
     boot_id: Annotated[str | None, Field(max_length=64, description="Boot id of the host's kernel.")] = None
     armed: Annotated[bool, Field(description="Whether this host is armed: agreed with the others and under its watchdog.")] = False
     state: Annotated[
-        Literal["Starting", "Joining", "Armed", "Fencing", "Disarmed", "Refused"], Field(description="Where the agent stands.")
+        Literal["Starting", "Joining", "Armed", "Fencing", "Disarming", "Disarmed", "Refused"],
+        Field(description="Where the agent stands. Disarming: it has said that it leaves, and its watchdog may still reset it."),
     ] = "Starting"
     bound_seconds: Annotated[
         float | None,

@@ -61,5 +61,5 @@ def test_other_owners_and_other_pools_are_no_copies_and_the_numbers_of_other_own
     found = copies.find(Cycle(1, 0, 0, 1, None, reads=reads, carried_by=frozenset({0, 1})), POOL)
     assert (found[1].intact, found[1].foreign, found[1].carried_by) == ({0: written(9)}, (0, 500), {0, 1})
     assert (found[0].intact, found[0].foreign) == ({}, (-1, -1))
-    elsewhere = replace(POOL, disks=("another",))
-    assert copies.find(Cycle(1, 0, 0, 1, None, reads=reads), elsewhere)[1].foreign == -1, "of numbers on other disks nothing follows"
+    later = {2: {0: bytes(slot.BLOCK_BYTES), 1: slot.encode(replace(written(3, host="gone"), disks_digest=1 << 16 | 7))}}
+    assert copies.find(Cycle(1, 0, 0, 1, None, reads=reads | later), POOL)[1].foreign == (1, 3), "later disks, later owner"

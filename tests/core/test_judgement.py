@@ -404,3 +404,34 @@ def test_who_founds_the_pool_judges_at_once_and_who_joins_it_watches_it_first(pr
     assert max(0.0, after.barred_until - 100.5) == waits
     unsettled, _ = heartbeat.step(replace(before, settled=False), Tick(100.5))
     assert (unsettled.phase, unsettled.message) == (Phase.JOINING, "an older write of this host may still land on the heartbeat disk")
+    doubtful, _ = heartbeat.step(replace(before, no_evidence="h1 has evicted this host"), Tick(100.5))
+    assert (doubtful.phase, "h1 has evicted this host" in doubtful.message) == (Phase.JOINING, True), (
+        "the last cycle counts, not an older one"
+    )
+
+
+def test_a_host_says_that_it_is_armed_only_when_no_older_write_can_land_over_that() -> None:
+    """The write that lands would say that it is joining, and nobody could certify it."""
+    licensed = replace(ARMED, licensed=True, confirmed=False, settled=False)
+    assert publish.phase(licensed) is Phase.JOINING
+    assert publish.phase(replace(licensed, settled=True)) is Phase.ARMED
+    assert publish.phase(replace(licensed, confirmed=True)) is Phase.ARMED, "once it stands there it stays"
+    assert publish.phase(replace(licensed, settled=True, licensed=False)) is Phase.JOINING
+
+
+@pytest.mark.parametrize("error", ["EIO", ""], ids=["failed", "not carried"])
+def test_after_a_cycle_that_proved_nothing_nothing_is_settled(error: str) -> None:
+    heart, actions = heartbeat.step(replace(ARMED, settled=True, next_cycle_at=0.0), Tick(100.5))
+    order = next(a for a in actions if isinstance(a, StartCycle))
+    cycle = Cycle(order.number, 100.5, 100.5, 100.6, order.block, slot.encode_header(POOL.pool_id), {0: bytes(4096)}, error=error)
+    assert heartbeat.step(heart, CycleDone(100.6, cycle))[0].settled is False
+
+
+def test_the_record_of_one_who_is_certified_dead_is_neither_obeyed_nor_adopted() -> None:
+    """It may stand on one disk only, which comes back when all is over. Only that life reckoned with it."""
+    dead = {1: slot_of(1, 2, evictions=((0, 10), (2, 12))), 2: slot_of(2, 2, certificates=(Issued(1, 11, 59.0, 59.0),))}
+    (_, heart, _), *_ = cycles(ARMED, 102.0, 1, iter([dead]))
+    assert (heart.phase, heart.evicted, heart.evictions) == (Phase.ARMED, frozenset(), ())
+    living = {1: slot_of(1, 2, evictions=((0, 10),)), 2: slot_of(2, 2, certificates=(Issued(1, 99, 59.0, 59.0),))}
+    (_, heart, _), *_ = cycles(ARMED, 102.0, 1, iter([living]))
+    assert heart.phase is Phase.FENCING

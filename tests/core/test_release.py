@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from quorate_core import heartbeat, slot
+from quorate_core import heartbeat, publish, slot
 from quorate_core.heart import (
     Configured,
     CycleDone,
@@ -13,6 +13,7 @@ from quorate_core.heart import (
     Heart,
     Keeper,
     KeeperSaid,
+    OpenWatchdog,
     Pending,
     ReleaseKeeper,
     StartCycle,
@@ -105,3 +106,87 @@ def test_a_host_that_waits_for_its_slot_forgets_what_it_knew_of_one_that_changes
     given = replace(three, members=(*CONFIG.members, Member(2, "new")))
     assert heartbeat.step(waiting, Configured(100.0, given))[0].peers.keys() == {1}
     assert heartbeat.step(waiting, Configured(100.0, replace(three, pool_id=bytes(range(2, 18)))))[0].peers == {}
+
+
+NOBODY_YET = replace(LICENSED, mode=Mode.OPEN, incarnation=0, deadline=0.0)
+
+
+def freed() -> Heart:
+    """Its keeper has let go of the licence."""
+    heart, _ = heartbeat.step(released(), KeeperSaid(101.0, NOBODY_YET))
+    return heart
+
+
+def test_a_life_that_was_released_is_followed_by_another_one_that_no_record_names() -> None:
+    """Who evicted it may be dead, and its record stand for ever; or it may be counting: it must not be ignored, nor obeyed."""
+    heart = freed()
+    assert (heart.incarnation, heart.spent) == (5, True)
+    heart, _ = heartbeat.step(heart, Configured(101.5, replace(CONFIG, enabled=True)))
+    assert (heart.phase, heart.deadline) == (Phase.DISARMED, None), "this life does not arm again"
+    heart, _ = after_cycle(heart, 102.0, other=EVICTOR)
+    assert heart.incarnation not in (0, 5)
+    assert (heart.claimed, heart.lives, heart.evidence_at) == (False, {5}, None)
+    block = slot.encode(own_slot_of(5, 9))
+    heart, _ = read_only(heart, 102.5, block)
+    assert heart.claimed, "its own former life is not waited for, armed or not: it was released"
+    heart, _ = after_cycle(heart, 103.0, other=EVICTOR)
+    assert heart.no_evidence == ""
+    assert heart.phase is Phase.JOINING
+
+
+def own_slot_of(incarnation: int, sequence: int) -> Slot:
+    said = Statement("a", 0, incarnation, sequence, CONFIG.hash, Phase.ARMED)
+    return Slot(CONFIG.pool_id, bytes(16), said, STANDARD.values, True, disks_digest=CONFIG.disks_digest)
+
+
+def read_only(heart: Heart, now: float, own: bytes) -> tuple[Heart, tuple[object, ...]]:
+    """After a cycle that only read, and found that in the own slot."""
+    heart, actions = heartbeat.step(replace(heart, next_cycle_at=0.0), Tick(now))
+    order = next(a for a in actions if isinstance(a, StartCycle))
+    assert order.block is None
+    blocks = {0: own, 1: bytes(slot.BLOCK_BYTES)}
+    return heartbeat.step(heart, CycleDone(now, Cycle(order.number, now, now, now, None, slot.encode_header(CONFIG.pool_id), blocks)))
+
+
+def test_a_keeper_that_has_not_heard_the_release_is_told_again() -> None:
+    """It may have been restarted just then, and without storage no cycle says it again."""
+    _, actions = heartbeat.step(released(), KeeperSaid(101.0, LICENSED))
+    assert [a for a in actions if isinstance(a, ReleaseKeeper | GiveDeadline)] == [ReleaseKeeper(5)]
+    _, actions = heartbeat.step(LEAVING, KeeperSaid(101.0, LICENSED))
+    assert not actions
+
+
+def test_other_disks_that_are_heard_of_before_the_release_are_taken_over_after_it() -> None:
+    other = replace(CONFIG, disks=("other",), disks_generation=1)
+    heart, _ = heartbeat.step(released(), Configured(100.5, other))
+    assert heart.config == CONFIG
+    heart, _ = heartbeat.step(heart, KeeperSaid(101.0, NOBODY_YET))
+    assert (heart.config, heart.wanted, heart.claimed) == (other, None, False)
+
+
+ARMING = replace(LEAVING, config=replace(CONFIG, enabled=True), phase=Phase.ARMED, licensed=False, confirmed=False)
+
+
+def test_a_host_whose_keeper_let_go_before_the_licence_came_opens_the_watchdog_again() -> None:
+    """Else it would call itself armed for as long as its storage is well, with nothing to reset it."""
+    heart, actions = heartbeat.step(ARMING, KeeperSaid(101.0, replace(NOBODY_YET, mode=Mode.CLOSED)))
+    assert (heart.phase, heart.deadline) == (Phase.JOINING, None)
+    assert any(isinstance(a, OpenWatchdog) for a in actions)
+
+
+def test_while_the_keeper_is_away_it_is_not_known_whether_a_licence_has_ended() -> None:
+    """Fencing is final: it would stop its VMs for ever, with nothing to reset it if the keeper never took the licence."""
+    gone, _ = heartbeat.step(replace(ARMING, keeper=None), Tick(119.5))
+    assert gone.phase is Phase.ARMED
+    assert heartbeat.step(gone, KeeperSaid(120.0, replace(LICENSED, mode=Mode.EXPIRED)))[0].phase is Phase.FENCING
+    back, _ = heartbeat.step(gone, KeeperSaid(120.0, NOBODY_YET))
+    back, _ = heartbeat.step(back, Tick(120.1))
+    assert (back.phase, back.deadline) == (Phase.JOINING, None)
+
+
+def test_a_disarmed_host_gives_its_word_also_without_a_licence_once_it_has_no_storage() -> None:
+    """Who has not heard that it may do without that word lives on it."""
+    heart = replace(freed(), no_evidence="EIO")
+    said = [publish.storageless(heart, CONFIG, at) for at in (105.0, 111.0)]
+    assert said == [False, True]
+    assert not publish.storageless(replace(heart, phase=Phase.JOINING), CONFIG, 111.0)

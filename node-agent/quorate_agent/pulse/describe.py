@@ -50,7 +50,8 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         "incarnation": f"{heart.incarnation:016x}" if heart.claimed else None,
         "bootId": boot_id if heart.claimed else None,
         "armed": armed,
-        "state": heart.phase.name.capitalize(),
+        # Until its keeper has let go of the licence, other disks would be taken from under it.
+        "state": "Disarming" if heart.phase is Phase.DISARMED and heart.deadline is not None else heart.phase.name.capitalize(),
         "boundSeconds": published.release_after_silence_seconds if published else None,
         "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
         "storageless": heart.storageless and heart.deadline is not None,
