@@ -185,6 +185,38 @@ def test_who_takes_absence_on_new_disks_for_silence_lets_a_vm_run_twice(monkeypa
     assert "double run" in {finding.rule for finding in play(more).findings}
 
 
+@pytest.mark.parametrize("name", ["disks-exchanged-and-back", "emptied-disks-come-back"])
+def test_who_takes_the_same_disks_a_second_time_for_the_first_lets_a_vm_run_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a life of the first time has left on one of them hides what the present one says."""
+    again = scenario.load(SCENARIOS / f"{name}.yaml").schedule
+    assert play(again).findings == []
+    honest = PoolConfig.disks_digest.fget
+    assert honest is not None
+    monkeypatch.setattr(PoolConfig, "disks_digest", property(lambda config: honest(replace(config, disks_generation=0))))
+    assert "double run" in {finding.rule for finding in play(again).findings}
+
+
+def test_a_pulse_that_forgets_a_longer_licence_than_it_had_published_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = scenario.load(SCENARIOS / "armed-when-a-longer-licence-arrives-and-restarted.yaml").schedule
+    assert play(longer).findings == []
+    honest = cycles._resume
+
+    def forgetful(heart: Heart, now: float, config: PoolConfig, held: Collection[Slot]) -> Heart:
+        mine = next(one for one in held if one.statement.incarnation == heart.incarnation)
+        return honest(heart, now, replace(config, timing=replace(config.timing, licence_seconds=mine.timing.licence_seconds)), held)
+
+    monkeypatch.setattr(cycles, "_resume", forgetful)
+    assert "double run" in {finding.rule for finding in play(longer).findings}
+
+
+def test_a_host_that_arms_again_as_the_life_that_it_gave_back_is_reset_by_the_record_of_a_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adopter's record is of one that lives."""
+    again = scenario.load(SCENARIOS / "excluded-by-the-record-of-a-dead-evictor.yaml")
+    assert scenario.run(again).failures == ()
+    monkeypatch.setattr(cycles, "_begin_again", lambda heart: replace(heart, spent=False))
+    assert any("h1 never fencing" in failure for failure in scenario.run(again).failures)
+
+
 def test_who_compares_the_numbers_of_lives_on_different_disks_lets_a_vm_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a dead life has left on the one disk that was kept hides the eviction record of its next one."""
     exchanged = scenario.load(SCENARIOS / "one-disk-becomes-three.yaml").schedule
