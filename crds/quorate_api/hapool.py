@@ -213,6 +213,30 @@ class PlanZone(ApiModel):
     ] = Field(default_factory=list)
 
 
+class HeartbeatInForce(ApiModel):
+    """The heartbeat disks that agents use, and how often they were changed: the same disks a second time are other disks."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            rule(
+                "self.generation >= oldSelf.generation",
+                "the generation of the heartbeat disks never falls: what was left on them by an earlier one would look like the present",
+                field=".generation",
+            ),
+            rule(
+                "self.storage == oldSelf.storage || self.generation > oldSelf.generation",
+                "other heartbeat disks need a higher generation",
+                field=".generation",
+            ),
+        )
+    )
+
+    storage: Annotated[StorageHeartbeat, Field(description="spec.heartbeat.storage as the controller has last taken it over.")]
+    generation: Annotated[
+        int, Field(ge=1, description="Rises each time that storage changes, also back to what it was before; begins with 1.")
+    ]
+
+
 class HAPoolStatus(ApiModel):
     """What is achieved; written by the controller only."""
 
@@ -236,6 +260,10 @@ class HAPoolStatus(ApiModel):
             description="How memory is set aside for restarts: HAHost.status.zoneBytes has the amounts, ProtectedVM.status.zone says who restarts where. The restart rule reads it.",
         ),
     ] = Field(default_factory=list)
+    heartbeat: Annotated[
+        HeartbeatInForce | None,
+        Field(description="The heartbeat disks in force: agents use these and no others. An armed host keeps those it has armed with."),
+    ] = None
     failover_generation: Annotated[
         int | None, Field(ge=0, description="Counts failovers; each takes the next number by compare-and-swap.")
     ] = None
@@ -263,7 +291,15 @@ class HAPool(ApiModel):
     )
 
     model_config = ConfigDict(
-        json_schema_extra=rule("size(self.metadata.name) <= 63", "a pool's name has at most 63 characters: it becomes a label value")
+        json_schema_extra=rules(
+            rule("size(self.metadata.name) <= 63", "a pool's name has at most 63 characters: it becomes a label value"),
+            # Here and not in the status, which could be taken away as a whole.
+            rule(
+                "!has(oldSelf.status) || !has(oldSelf.status.heartbeat) || (has(self.status) && has(self.status.heartbeat))",
+                "the heartbeat disks in force are never forgotten: their generation would begin anew",
+                field=".status.heartbeat",
+            ),
+        )
     )
 
     api_version: str = API_VERSION
