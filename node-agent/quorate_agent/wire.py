@@ -4,10 +4,11 @@ It is all that pulse needs; report writes it, tests and people may (see PulseCon
 
     {"version": 1, "pool": "demo", "poolId": "5f0c...32 hex digits", "enabled": true, "disabledReason": "",
      "licenceSeconds": 20, "watchdogSeconds": 8, "watchdogDevice": "/dev/watchdog", "disks": ["/dev/disk/by-id/..."],
-     "port": 6940, "keyHex": "at least 32 hex digits", "interfaces": ["eth0", "eth1"],
+     "disksGeneration": 1, "port": 6940, "keyHex": "at least 32 hex digits", "interfaces": ["eth0", "eth1"],
      "members": [{"host": "node-1", "slot": 0, "addresses": ["10.0.0.1", "10.1.0.1"], "excluded": false, "weight": 0}]}
 
 `interfaces` may be left out: then each member has one address and its path has no name. One `disk` and one `address` are read as well.
+Without `disksGeneration` it is 0: a release that did not count how often the disks were changed wrote the file, or the licence.
 Standard library and the core only: pulse imports this.
 """
 
@@ -66,7 +67,8 @@ class MemberAddress:
 class PulseConfig:
     """Everything pulse is told. Times in seconds; `key` signs the packets and never appears in a log.
 
-    `disks`: the heartbeat disks, of which a majority counts. `interfaces`: the names of the network paths, in the order of the addresses.
+    `disks`: the heartbeat disks, of which a majority counts; `disks_generation`: how often the pool's were changed, for the same disks a
+    second time are other disks. `interfaces`: the names of the network paths, in the order of the addresses.
     """
 
     pool: str
@@ -81,6 +83,7 @@ class PulseConfig:
     key: bytes
     members: tuple[MemberAddress, ...]
     interfaces: tuple[str, ...] = ()
+    disks_generation: int = 0
 
     def core(self) -> PoolConfig:
         """The part that decides. Raises BadMessage for values that contradict each other."""
@@ -89,7 +92,8 @@ class PulseConfig:
         try:
             members = tuple(Member(m.slot, m.host, m.excluded, m.weight) for m in self.members)
             derived = Timing(self.licence_seconds, self.watchdog_seconds)
-            return PoolConfig(bytes.fromhex(self.pool_id), members, derived, self.enabled, self.disabled_reason, self.disks)
+            pool_id, generation = bytes.fromhex(self.pool_id), self.disks_generation
+            return PoolConfig(pool_id, members, derived, self.enabled, self.disabled_reason, self.disks, generation)
         except ValueError as error:
             raise BadMessage(f"{CONFIG_FILE}: {error}") from error
 
@@ -113,6 +117,7 @@ class PulseConfig:
             "watchdogSeconds": self.watchdog_seconds,
             "watchdogDevice": self.watchdog_device,
             "disks": list(self.disks),
+            "disksGeneration": self.disks_generation,
             "port": self.port,
             "keyHex": self.key.hex(),
             "interfaces": list(self.interfaces),
@@ -139,9 +144,12 @@ class PulseConfig:
             key=_hex(fields, "keyHex", 16),
             members=members,
             interfaces=interfaces,
+            disks_generation=_field(fields, "disksGeneration", int, 0),
         )
         if not 0 < config.port < 65536:
             raise BadMessage(f"{CONFIG_FILE}: port: {config.port} is not within 1..65535")
+        if config.disks_generation < 0:
+            raise BadMessage(f"{CONFIG_FILE}: disksGeneration: {config.disks_generation} is negative")
         config.core()
         return config
 

@@ -59,4 +59,7 @@ class ScriptedApi:
 
 def pool_on_loopback() -> HAPool:
     heartbeat = {"storage": {"devicePath": "/dev/shared"}, "network": {"interfaces": ["lo", "none"]}}
-    return HAPool.model_validate({"metadata": {"name": "p", "uid": str(uuid.UUID(int=1))}, "spec": {"heartbeat": heartbeat}})
+    status = {"heartbeat": {"storage": heartbeat["storage"], "generation": 1}}
+    return HAPool.model_validate(
+        {"metadata": {"name": "p", "uid": str(uuid.UUID(int=1))}, "spec": {"heartbeat": heartbeat}, "status": status}
+    )

@@ -1,6 +1,7 @@
 """What report makes of the API's objects: the configuration of pulse, or one sentence that names what is missing."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +17,12 @@ KEY = b"k" * 32
 UID = "5f0c1f3e-0000-4000-8000-000000000001"
 
 
-def pool(uid: str | None = UID, **spec: Any) -> HAPool:
-    heartbeat = {"storage": {"devicePath": "/dev/shared"}}
-    return HAPool.model_validate({"metadata": {"name": "p", "uid": uid}, "spec": {"heartbeat": heartbeat, **spec}})
+def pool(uid: str | None = UID, in_force: dict[str, Any] | None = None, **spec: Any) -> HAPool:
+    """A pool whose disks are in force as its spec names them, unless others are given; {}: the controller has not yet seen it."""
+    wished = {"heartbeat": {"storage": {"devicePath": "/dev/shared"}}, **spec}
+    present = {"storage": wished["heartbeat"]["storage"], "generation": 1} if in_force is None else in_force
+    status = {"heartbeat": present} if present else {}
+    return HAPool.model_validate({"metadata": {"name": "p", "uid": uid}, "spec": wished, "status": status})
 
 
 def host(name: str, slot: int | None = 0, address: str | None = "10.0.0.1", of: str = "p", phase: str | None = None) -> HAHost:
@@ -70,6 +74,32 @@ def test_weights_and_all_disks_reach_pulse() -> None:
     assert wire.PulseConfig.from_json(config.to_json()) == config
 
 
+def test_the_disks_are_those_in_force_and_never_those_that_the_spec_wishes() -> None:
+    """They come with the number of times that they were changed: disks that were the pool's before hold what was left on them then."""
+    present = {"storage": {"devicePath": "/dev/old", "additionalDevicePaths": ["/dev/two", "/dev/three"]}, "generation": 3}
+    config = configured(pool(in_force=present, heartbeat={"storage": {"devicePath": "/dev/new"}}))
+    assert isinstance(config, wire.PulseConfig)
+    assert (config.disks, config.disks_generation) == (("/dev/old", "/dev/two", "/dev/three"), 3)
+    assert (config.core().disks, config.core().disks_generation) == (config.disks, 3)
+    assert wire.PulseConfig.from_json(config.to_json()) == config
+
+
+def test_the_same_disks_a_second_time_are_other_disks_to_all_who_compare() -> None:
+    first = configured(pool())
+    again = configured(pool(in_force={"storage": {"devicePath": "/dev/shared"}, "generation": 3}))
+    assert isinstance(first, wire.PulseConfig)
+    assert isinstance(again, wire.PulseConfig)
+    assert first.disks == again.disks
+    assert first.core().disks_digest != again.core().disks_digest
+    assert first.core().hash != again.core().hash
+
+
+def test_a_claim_in_force_is_where_the_pod_maps_it() -> None:
+    config = configured(pool(in_force={"storage": {"claimName": "beat"}, "generation": 2}))
+    assert isinstance(config, wire.PulseConfig)
+    assert (config.disks, config.disks_generation) == ((desired.CLAIM_DEVICE,), 2)
+
+
 PATHS = {"storage": {"devicePath": "/dev/shared"}, "network": {"interfaces": ["red", "blue"]}}
 
 
@@ -103,8 +133,8 @@ def test_a_file_of_an_older_report_with_one_disk_and_one_address_is_read() -> No
     fields["disk"] = fields.pop("disks")[0]
     for member in fields["members"]:
         member["address"] = member.pop("addresses")[0]
-    del fields["interfaces"]
-    assert wire.PulseConfig.from_json(json.dumps(fields)) == GOOD
+    del fields["interfaces"], fields["disksGeneration"]
+    assert wire.PulseConfig.from_json(json.dumps(fields)) == replace(GOOD, disks_generation=0), "it did not count changes of the disks"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +144,9 @@ def test_a_file_of_an_older_report_with_one_disk_and_one_address_is_read() -> No
         ("disks", ["/a", "/a"], "disks: one is named twice"),
         ("disks", ["/a", "/b", "/c", "/d"], "a pool has 1 to 3 heartbeat disks, not 4"),
         ("disks", [5], "disks: [5] is not a list of texts"),
+        ("disksGeneration", -1, "disksGeneration: -1 is negative"),
+        ("disksGeneration", True, "disksGeneration: True is not a int"),
+        ("disksGeneration", "2", "disksGeneration: '2' is not a int"),
         ("interfaces", "red", "interfaces: 'red' is not a list"),
         ("members", [{"host": "a", "slot": 0, "addresses": ["10.0.0.1", "10.0.0.2"]}], "members[0].addresses: 2 addresses for 1 paths"),
         ("members", [{"host": "a", "slot": 0, "addresses": ["10.0.0.1"], "weight": -1}], "weight -1 is not within"),
@@ -150,9 +183,10 @@ def test_a_pool_is_disarmed_while_it_is_disabled_or_paused(wish: dict[str, Any],
         (configured(pool(), key=b"short"), "`key` has 5 bytes"),
         (configured(pool(), me="n"), "HAHost n: the controller has not yet given it a slot"),
         (configured(pool(uid=None)), "HAPool p: it has no uid"),
+        (configured(pool(in_force={})), "HAPool p: status.heartbeat: the controller has not yet taken over the pool's heartbeat disks"),
         (configured(pool(), [host("a"), host("b", 0, "10.0.0.2")]), "a slot appears twice"),
     ],
-    ids=["no secret", "short key", "no slot", "no uid", "slot twice"],
+    ids=["no secret", "short key", "no slot", "no uid", "disks not in force", "slot twice"],
 )
 def test_what_is_missing_is_named_by_object_and_field(found: wire.PulseConfig | desired.Unready, words: str) -> None:
     assert isinstance(found, desired.Unready)

@@ -264,6 +264,7 @@ CONFIG = wire.PulseConfig(
     6940,
     bytes(range(32)),
     (wire.MemberAddress("a", 0, ("10.0.0.1",)),),
+    disks_generation=7,
 )
 
 

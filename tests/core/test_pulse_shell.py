@@ -77,6 +77,43 @@ def test_a_pulse_restarted_under_a_licence_stays_on_the_disk_on_which_that_licen
     assert disk == str(old)
 
 
+def test_a_pulse_restarted_under_a_licence_keeps_the_time_that_its_disks_are_the_pools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool went to other disks and back: the others know this life by the digest of the first time."""
+    first = replace(config(tmp_path / "disk"), disks_generation=1)
+    renew(tmp_path, first, monkeypatch)
+    pulse, _ = licensed(tmp_path, replace(first, disks_generation=3), monkeypatch)
+    assert pulse._heart.config is not None
+    assert pulse._heart.config.disks_digest == first.core().disks_digest
+    pulse._heart, pulse._may_resume = replace(pulse._heart, resuming=False, claimed=True), False
+    pulse._look_for_config()
+    assert pulse._heart.config.disks_digest == first.core().disks_digest, "also when it has heard of the third"
+    assert pulse._remember()
+    kept = remembered.load(BOOT)
+    assert kept is not None
+    assert (kept.disks, kept.disks_generation) == (first.disks, 1)
+    pulse._heart = replace(pulse._heart, deadline=None)
+    (tmp_path / wire.CONFIG_FILE).write_text(replace(first, disks_generation=5).to_json())
+    pulse._look_for_config()
+    assert pulse._heart.config.disks_generation == 5
+
+
+def test_no_licence_is_asked_for_on_disks_that_the_next_pulse_would_take_for_those_of_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    first = replace(config(tmp_path / "disk"), disks_generation=1)
+    pulse = start(tmp_path, first, monkeypatch, [])
+    assert pulse._remember()
+    monkeypatch.setattr(remembered, "save", full)
+    for generation, may in ((1, True), (3, False)):
+        pulse._take_over(replace(first, disks_generation=generation, enabled=False))
+        assert pulse._remember() is may
+
+
 @pytest.mark.parametrize("change", ["gone", "moved"])
 def test_a_pulse_restarted_under_a_licence_goes_on_in_the_slot_that_the_licence_belongs_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str

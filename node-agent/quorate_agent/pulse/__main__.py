@@ -181,7 +181,7 @@ class Pulse:
         try:
             remembered.save(self._boot_id, self._bound)
         except OSError as error:
-            known = self._remembered is not None and self._remembered.disks == self._bound.disks
+            known = self._remembered is not None and _heartbeats(self._remembered) == _heartbeats(self._bound)
             what = "the next pulse will begin with the configuration before" if known else "no licence is asked for"
             self._complain("licence", f"{wire.LICENCE_FILE} cannot be saved ({error.strerror}); {what}")
             return known
@@ -249,7 +249,8 @@ class Pulse:
             return
         self._network.bind(config, self._heart.host, clock.now())
         licence, watchdog = core.timing.licence_seconds, core.timing.watchdog_seconds
-        self._bound = replace(config, disks=core.disks, licence_seconds=licence, watchdog_seconds=watchdog)
+        on_its_disks = replace(config, disks=core.disks, disks_generation=core.disks_generation)
+        self._bound = replace(on_its_disks, licence_seconds=licence, watchdog_seconds=watchdog)
 
     def _describe(self) -> None:
         now = clock.now()
@@ -284,6 +285,11 @@ class Pulse:
         config, core = self._config, self._heart.config
         names = {address: m.host for m in config.members for address in m.addresses if address} if config is not None else {}
         return names, now, 2 * core.timing.network_timeout_seconds if core is not None else 0.0
+
+
+def _heartbeats(config: wire.PulseConfig) -> tuple[int, tuple[str, ...]]:
+    """Which disks, and which time that they are the pool's."""
+    return config.disks_generation, config.disks
 
 
 def _who_stops(option: str) -> stopper.Stopper | None:

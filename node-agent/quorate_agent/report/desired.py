@@ -32,6 +32,10 @@ def configuration(
     spec, name = pool.spec, pool.metadata.name
     if not pool.metadata.uid:
         return Unready(f"HAPool {name}: it has no uid")
+    disks = pool.status.heartbeat
+    if disks is None:
+        # Never those of the spec: only the controller counts how often they were changed.
+        return Unready(f"HAPool {name}: status.heartbeat: the controller has not yet taken over the pool's heartbeat disks")
     network = spec.heartbeat.network
     if key is None or len(key) < _SHORTEST_KEY_BYTES:
         have = "it is missing" if key is None else f"its field `key` has {len(key)} bytes"
@@ -55,7 +59,6 @@ def configuration(
         return Unready(f"HAHost {host}: the controller has not yet given it a slot and an address")
     enabled, reason = _wish(pool, now)
     timing = _timing(pool)
-    storage = spec.heartbeat.storage
     config = wire.PulseConfig(
         pool=name,
         pool_id=pool.metadata.uid.replace("-", "").lower(),
@@ -64,7 +67,8 @@ def configuration(
         licence_seconds=timing.licence_seconds,
         watchdog_seconds=timing.watchdog_seconds,
         watchdog_device=spec.watchdog.device,
-        disks=(storage.device_path or CLAIM_DEVICE, *storage.additional_device_paths),
+        disks=(disks.storage.device_path or CLAIM_DEVICE, *disks.storage.additional_device_paths),
+        disks_generation=disks.generation,
         port=network.port,
         key=key,
         members=members,
