@@ -328,6 +328,12 @@ class Loop:
             message = f"{who}: {before.get('phase') or 'new'} -> {status['phase']}"
             log.info("%s", message)
             self._tell(obj, f"Phase{status['phase']}", message, "Warning" if status["phase"] in _ALARMING else "Normal")
+        disks = dig(status, "heartbeat")
+        if disks.get("generation") != dig(before, "heartbeat").get("generation"):
+            named = ", ".join(_named(dig(disks, "storage")))
+            message = f"{who}: heartbeat disks {named} taken over, generation {disks['generation']}"
+            log.info("%s", message)
+            self._tell(obj, "HeartbeatDisksTakenOver", message)
         old = {condition.get("type"): condition for condition in before.get("conditions") or ()}
         for condition in status.get("conditions") or ():
             was = old.get(condition["type"], {})
@@ -364,6 +370,12 @@ class _Places:
     existing: frozenset[str]
     pool_of_node: Mapping[str, str]
     vms: Mapping[str, Mapping[str, Vm]]
+
+
+def _named(storage: Json) -> list[str]:
+    """The heartbeat disks by what names them."""
+    given = (f"{source} {storage[source]}" for source in ("storageClassName", "claimName", "devicePath") if storage.get(source))
+    return [*given, *storage.get("additionalDevicePaths", ())]
 
 
 _ALARMING = {"Lost", "Evicted", "Fenced", "Recovering", "AtRisk", "Failed"}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from quorate_api.base import Condition
 from quorate_api.failover import Failover, FailoverPhase, RestartPhase
 from quorate_api.hahost import AgentReport, Certificate, ChannelView, HAHost, HAHostStatus, HostMemory, HostVms
-from quorate_api.hapool import HAPool, HAPoolStatus, PoolPhase, ToleratedFailures, Witness
+from quorate_api.hapool import HAPool, HAPoolStatus, HeartbeatInForce, PoolPhase, ToleratedFailures, Witness
 from quorate_api.protectedvm import Agility, ProtectedVM, ProtectedVMStatus, Restart
 from quorate_controller import layouts
 from quorate_controller.kube import Json
@@ -77,6 +77,17 @@ def pool_phase(view: PoolView, now: datetime) -> PoolPhase:
     return PoolPhase.ARMING
 
 
+def heartbeat_in_force(pool: HAPool) -> HeartbeatInForce:
+    """The heartbeat disks that the spec names, taken over: under the next generation where they are not those in force.
+
+    Only to be written over the object that was read (compare-and-swap): a generation that is given twice is what it must never be.
+    """
+    wished, present = pool.spec.heartbeat.storage, pool.status.heartbeat
+    if present is not None and present.storage == wished:
+        return present
+    return HeartbeatInForce(storage=wished, generation=present.generation + 1 if present is not None else 1)
+
+
 def pool_status(view: PoolView, now: datetime) -> HAPoolStatus:
     """The pool's status; `failoverGeneration` belongs to the failover workflow and is left as it is."""
     pool, plan = view.pool, view.plan
@@ -101,6 +112,7 @@ def pool_status(view: PoolView, now: datetime) -> HAPoolStatus:
         protected_vms=plan.protected_vms if plan is not None else None,
         witness=_witness(plan),
         zones=layouts.zones_of(view.snapshot.layout) if view.snapshot is not None else pool.status.zones,
+        heartbeat=heartbeat_in_force(pool),
         failover_generation=pool.status.failover_generation,
         conditions=_conditions(said, pool.status.conditions, pool.metadata.generation, now),
     )

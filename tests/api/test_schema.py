@@ -97,6 +97,9 @@ def test_hapool_prints_the_columns_of_the_design() -> None:
         ("HAPool", "spec.heartbeat", "has(self.timing)"),
         ("HAPool", "spec.heartbeat.timing", "self.watchdogSeconds < self.licenceSeconds"),
         ("HAPool", "spec.hostSelector.matchExpressions[]", "self.operator"),
+        ("HAPool", "status.heartbeat", "self.generation >= oldSelf.generation"),
+        ("HAPool", "status.heartbeat", "self.storage == oldSelf.storage"),
+        ("HAPool", "", "has(self.status.heartbeat)"),
         ("HAHost", "spec.pool", "self == oldSelf"),
         ("ProtectedVM", "spec.vmRef", "self == oldSelf"),
         ("Failover", "", "self.spec == oldSelf.spec"),
@@ -130,6 +133,7 @@ def test_bytes_are_64_bit_and_counts_fit_32() -> None:
     assert nodes["HAHost.status.memory.freeBytes"]["format"] == "int64"
     assert nodes["HAHost.status.observedGeneration"]["format"] == "int64"
     assert nodes["HAHost.status.slot"]["format"] == "int32"
+    assert dict(walk(tree("HAPool"), "HAPool"))["HAPool.status.heartbeat.generation"]["format"] == "int64"
     assert nodes["HAHost.status.certificate.issuedAt"]["format"] == "date-time"
 
 

@@ -156,6 +156,72 @@ def test_the_heartbeat_disks_of_a_disabled_pool_may_be_changed(cluster: Any) -> 
     assert "configured" in apply(cluster, moved, "--dry-run=server")
 
 
+def taken_over(cluster: Any, value: Any, *, patch: Any = None) -> str:
+    """Write the disks in force as the controller does; what the API server says to it."""
+    body = json.dumps(patch if patch is not None else {"status": {"heartbeat": value}})
+    kind = "json" if isinstance(patch, list) else "merge"
+    said: str = cluster.kubectl(
+        "patch", *AS_CONTROLLER, "hap", "schema-test", "--subresource=status", f"--type={kind}", "-p", body, check=False
+    )
+    return said
+
+
+@pytest.fixture
+def in_force(cluster: Any, stored: None) -> dict[str, Any]:
+    """The second disks of the pool are in force: each time under a generation above all that other tests have left."""
+    present = json.loads(cluster.kubectl("get", "hap", "schema-test", "-o", "json")).get("status", {}).get("heartbeat", {})
+    wanted = {"storage": {"devicePath": "/dev/second", "additionalDevicePaths": []}, "generation": present.get("generation", 0) + 2}
+    assert "patched" in taken_over(cluster, wanted)
+    return wanted
+
+
+def test_the_generation_of_the_disks_in_force_rises_whenever_they_change_and_never_falls(cluster: Any, in_force: dict[str, Any]) -> None:
+    generation = in_force["generation"]
+    first = {"devicePath": "/dev/first"}
+    three = {"devicePath": "/dev/second", "additionalDevicePaths": ["/dev/x", "/dev/y"]}
+    for wrong, words in [
+        ({"generation": generation - 1}, "never falls"),
+        ({"storage": first, "generation": generation - 1}, "never falls"),
+        ({"storage": first}, "need a higher generation"),
+        ({"storage": three}, "need a higher generation"),
+        ({"storage": {"devicePath": None, "claimName": "second"}}, "need a higher generation"),
+        ({"generation": 0}, "greater than or equal to 1"),
+        ({"storage": {"claimName": "both"}, "generation": generation + 1}, "exactly one of"),
+    ]:
+        said = taken_over(cluster, wrong)
+        assert "status.heartbeat" in said, said
+        assert words in said, said
+    found = json.loads(cluster.kubectl("get", "hap", "schema-test", "-o", "json"))["status"]["heartbeat"]
+    assert found == in_force
+    assert "patched" in taken_over(cluster, {"storage": first, "generation": generation + 1})
+    assert "patched" in taken_over(cluster, {"storage": {"devicePath": "/dev/second"}, "generation": generation + 2})
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"status": {"heartbeat": None}},
+        {"status": None},
+        [{"op": "replace", "path": "/status", "value": {"phase": "Armed"}}],
+        [{"op": "remove", "path": "/status/heartbeat/generation"}],
+        [{"op": "remove", "path": "/status/heartbeat/storage"}],
+    ],
+    ids=["alone", "with the status", "another status", "the generation", "the disks"],
+)
+def test_the_disks_in_force_are_never_forgotten(cluster: Any, in_force: dict[str, Any], patch: Any) -> None:
+    said = taken_over(cluster, None, patch=patch)
+    assert "status.heartbeat" in said, said
+    assert "never forgotten" in said or "Required value" in said, said
+    assert json.loads(cluster.kubectl("get", "hap", "schema-test", "-o", "json"))["status"]["heartbeat"] == in_force
+
+
+def test_whoever_writes_the_spec_cannot_touch_the_disks_in_force(cluster: Any, in_force: dict[str, Any]) -> None:
+    forged = changed(POOL, "status", {"heartbeat": {"storage": {"devicePath": "/dev/third"}, "generation": 99}})
+    apply(cluster, changed(forged, "spec.hostFailuresToTolerate", 2))
+    cluster.kubectl("replace", *AS_CONTROLLER, "-f", "-", stdin=json.dumps(POOL))
+    assert json.loads(cluster.kubectl("get", "hap", "schema-test", "-o", "json"))["status"]["heartbeat"] == in_force
+
+
 def test_defaults_are_filled_in_by_the_api_server(cluster: Any) -> None:
     spec = json.loads(cluster.kubectl("get", "hap", "schema-test", "-o", "json"))["spec"]
     assert spec["enabled"] is True

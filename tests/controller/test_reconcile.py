@@ -161,6 +161,95 @@ def test_a_pool_that_cannot_be_read_says_so_and_the_other_is_planned() -> None:
     asyncio.run(play())
 
 
+def disks(path: str) -> Json:
+    return {"storage": {"devicePath": path, "additionalDevicePaths": []}}
+
+
+def on(api: ScriptedApi, path: str) -> None:
+    """The user changes the heartbeat disk; the server fills in defaults."""
+    present = api.objects[f"{QUORATE}/hapools/a"]
+    api.put(f"{QUORATE}/hapools/a", {**present, "spec": {**present["spec"], "heartbeat": disks(path)}})
+
+
+def in_force(api: ScriptedApi) -> tuple[str, int]:
+    found = api.objects[f"{QUORATE}/hapools/a"]["status"]["heartbeat"]
+    return found["storage"]["devicePath"], found["generation"]
+
+
+def test_heartbeat_disks_that_change_away_and_back_rise_by_two_and_a_new_leader_goes_on_counting() -> None:
+    async def play() -> None:
+        async with ScriptedApi().serving() as api:
+            store(api)
+            on(api, "/dev/d1")
+            for path, generation in (("/dev/d1", 1), ("/dev/d2", 2), ("/dev/d1", 3)):
+                on(api, path)
+                async with loop(api) as leader:
+                    await leader.turn()
+                    await leader.turn()
+                assert in_force(api) == (path, generation)
+            async with loop(api) as successor:
+                await successor.turn()
+            assert in_force(api) == ("/dev/d1", 3)
+
+    asyncio.run(play())
+
+
+def test_a_leader_that_has_read_before_another_wrote_takes_nothing_back() -> None:
+    """It slept between its look and its write; meanwhile the disks went to the second and back to the first."""
+
+    async def play() -> None:
+        async with ScriptedApi().serving() as api:
+            store(api)
+            on(api, "/dev/d1")
+            async with loop(api) as successor:
+
+                async def sleep(turn: Turn) -> FailoverSummary:
+                    await successor.turn()
+                    for path in ("/dev/d2", "/dev/d1"):
+                        on(api, path)
+                        await successor.turn()
+                    return FailoverSummary()
+
+                async with loop(api, sleep) as stale:
+                    await stale.turn()
+            assert in_force(api) == ("/dev/d1", 3)
+
+    asyncio.run(play())
+
+
+def test_a_pool_that_cannot_be_read_any_more_keeps_its_disks_in_force() -> None:
+    async def play() -> None:
+        async with ScriptedApi().serving() as api:
+            store(api)
+            async with loop(api) as under_test:
+                await under_test.turn()
+                before = api.objects[f"{QUORATE}/hapools/a"]
+                wrong = {"storage": {"devicePath": "/d", "claimName": "c"}}
+                api.put(f"{QUORATE}/hapools/a", {**before, "spec": {**before["spec"], "heartbeat": wrong}})
+                await under_test.turn()
+            status = api.objects[f"{QUORATE}/hapools/a"]["status"]
+            assert [c["reason"] for c in status["conditions"] if c["type"] == "Ready"] == ["BadInput"]
+            assert in_force(api) == ("/dev/disk/by-id/quorum", 1)
+
+    asyncio.run(play())
+
+
+def test_that_disks_were_taken_over_is_said_once_with_their_names(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def play() -> None:
+        async with ScriptedApi().serving() as api:
+            store(api)
+            async with loop(api) as under_test:
+                for path in ("/dev/d1", "/dev/d2", "/dev/d2"):
+                    on(api, path)
+                    await under_test.turn()
+
+    asyncio.run(play())
+    said = [record.getMessage() for record in caplog.records if "taken over" in record.getMessage()]
+    assert said == [f"HAPool a: heartbeat disks devicePath /dev/d{n} taken over, generation {n}" for n in (1, 2)]
+
+
 def test_a_failover_that_could_not_be_advanced_keeps_its_pool_recovering() -> None:
     async def down(turn: Turn) -> FailoverSummary:
         raise kube.Unavailable("no answer")

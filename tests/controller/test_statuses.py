@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from quorate_api.hahost import HAHost
-from quorate_api.hapool import HAPool, HAPoolStatus, PoolPhase
+from quorate_api.hapool import HAPool, HAPoolStatus, PoolPhase, StorageHeartbeat
 from quorate_api.protectedvm import ProtectedVM
 from quorate_controller.observe import Observed
-from quorate_controller.statuses import PoolView, Verdict, host_status, merge_patch, pool_phase, pool_status, vm_status
+from quorate_controller.statuses import PoolView, Verdict, heartbeat_in_force, host_status, merge_patch, pool_phase, pool_status, vm_status
 from quorate_controller.translate import snapshot_of
 from quorate_core.facts import HostPhase
 from quorate_planner import plan
@@ -83,6 +83,37 @@ def test_a_pool_that_protects_says_so_with_numbers() -> None:
         "StorageHeartbeat": ("Unknown", "NoReports"),
         "NetworkHeartbeat": ("Unknown", "NoReports"),
     }
+
+
+def disks(path: str, *more: str) -> Json:
+    return {"storage": {"devicePath": path, "additionalDevicePaths": list(more)}}
+
+
+@pytest.mark.parametrize(
+    ("before", "wished", "generation"),
+    [
+        (None, disks("/dev/d1"), 1),
+        ({**disks("/dev/d1"), "generation": 1}, disks("/dev/d1"), 1),
+        ({**disks("/dev/d1"), "generation": 1}, {"storage": {"devicePath": "/dev/d1"}}, 1),
+        ({**disks("/dev/d1"), "generation": 1}, disks("/dev/d2"), 2),
+        ({**disks("/dev/d2"), "generation": 2}, disks("/dev/d1"), 3),
+        ({**disks("/dev/d1"), "generation": 3}, disks("/dev/d1", "/dev/d2", "/dev/d3"), 4),
+        ({**disks("/dev/d1", "/dev/d2", "/dev/d3"), "generation": 4}, disks("/dev/d1", "/dev/d3", "/dev/d2"), 5),
+        ({"storage": {"claimName": "one"}, "generation": 5}, {"storage": {"claimName": "two"}}, 6),
+        ({"storage": {"claimName": "two"}, "generation": 6}, {"storage": {"storageClassName": "two"}}, 7),
+    ],
+    ids=["first", "kept", "kept, unsaid", "changed", "and back", "more", "other order", "claim", "class"],
+)
+def test_other_heartbeat_disks_come_into_force_under_the_next_generation(before: Json | None, wished: Json, generation: int) -> None:
+    taken = heartbeat_in_force(HAPool.model_validate({**pool(heartbeat=wished), "status": {"heartbeat": before} if before else {}}))
+    assert taken.storage == StorageHeartbeat.model_validate(wished["storage"])
+    assert taken.generation == generation
+
+
+@pytest.mark.parametrize("wish", [{}, {"enabled": False}, {"pausedUntil": "2030-05-01T13:00:00Z"}])
+def test_the_disks_are_taken_over_whatever_else_the_user_wishes(wish: Json) -> None:
+    present = {**pool(heartbeat=disks("/dev/d2"), **wish), "status": {"phase": "Armed", "heartbeat": {**disks("/dev/d1"), "generation": 8}}}
+    assert pool_status(view(pool_object=present), NOW).to_json()["heartbeat"] == {**disks("/dev/d2"), "generation": 9}
 
 
 def test_an_overcommitted_pool_names_the_witness() -> None:
