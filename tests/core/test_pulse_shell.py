@@ -93,10 +93,23 @@ def test_a_pulse_restarted_under_a_licence_keeps_the_time_that_its_disks_are_the
     kept = remembered.load(BOOT)
     assert kept is not None
     assert (kept.disks, kept.disks_generation) == (first.disks, 1)
+
+
+def test_a_licence_after_the_one_that_kept_the_old_disks_belongs_to_those_that_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine takes over by itself what had to wait for the end of the licence; no new configuration is read for it."""
+    first = replace(config(tmp_path / "disk"), disks_generation=1)
+    second = replace(config(tmp_path / "other"), disks_generation=2)
+    pulse, _ = licensed(tmp_path, first, monkeypatch)
+    pulse._heart, pulse._may_resume = replace(pulse._heart, resuming=False, claimed=True), False
+    pulse._take_over(second)
+    assert pulse._remember()
+    assert remembered.load(BOOT) == first
     pulse._heart = replace(pulse._heart, deadline=None)
-    (tmp_path / wire.CONFIG_FILE).write_text(replace(first, disks_generation=5).to_json())
-    pulse._look_for_config()
-    assert pulse._heart.config.disks_generation == 5
+    pulse._step(Tick(now()))
+    assert pulse._remember()
+    assert remembered.load(BOOT) == second
 
 
 def test_no_licence_is_asked_for_on_disks_that_the_next_pulse_would_take_for_those_of_another_time(

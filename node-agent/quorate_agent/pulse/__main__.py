@@ -176,6 +176,7 @@ class Pulse:
 
     def _remember(self) -> bool:
         """Whether the next pulse will know what the licence belongs to. A deadline that it could renew on other disks is not given."""
+        self._bind()
         if self._bound is None or self._remembered == self._bound:
             return self._bound is not None
         try:
@@ -248,6 +249,13 @@ class Pulse:
             self._config, self._refused = before, config
             return
         self._network.bind(config, self._heart.host, clock.now())
+        self._bind()
+
+    def _bind(self) -> None:
+        """Note what a licence belongs to: disks and timing are the core's, which keeps them under a licence and changes them after it."""
+        config, core = self._config, self._heart.config
+        if config is None or core is None or (core.pool_id, core.members) != (config.core().pool_id, config.core().members):
+            return  # what the core has taken over by itself is taken over here when the configuration is looked for
         licence, watchdog = core.timing.licence_seconds, core.timing.watchdog_seconds
         on_its_disks = replace(config, disks=core.disks, disks_generation=core.disks_generation)
         self._bound = replace(on_its_disks, licence_seconds=licence, watchdog_seconds=watchdog)
