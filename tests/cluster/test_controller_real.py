@@ -121,6 +121,21 @@ def test_an_armed_pool_says_so_with_numbers_conditions_and_an_event(steady: Loca
     assert "event/" in said
 
 
+def test_disks_that_a_pool_changes_away_and_back_come_into_force_under_rising_generations(steady: LocalPool) -> None:
+    name = "moving"
+    spec = {**hapool(steady, name)["spec"], "hostSelector": {"matchLabels": {"moving": "nobody"}}, "enabled": False}
+    steady.api.create(f"{QUORATE}/hapools", {**hapool(steady, name), "spec": spec})
+    try:
+        first = str(steady.heartbeat_disk)
+        for generation, path in enumerate((first, "/dev/second", first), 1):
+            changed = json.dumps({"spec": {"heartbeat": {"storage": {"devicePath": path}}}})
+            steady.kubectl("patch", "hap", name, "--type=merge", "-p", changed)
+            expected = {"storage": {"devicePath": path, "additionalDevicePaths": []}, "generation": generation}
+            steady.eventually(lambda e=expected: status(steady, f"hapools/{name}").get("heartbeat") == e, f"generation {generation}")
+    finally:
+        steady.api.delete(f"{QUORATE}/hapools/{name}")
+
+
 def test_both_replicas_are_alive_and_ready_and_one_leads(steady: LocalPool) -> None:
     leading = [steady.quorate.controller_get(name, "/metrics")[1].count("quorate_leader 1.0") for name in REPLICAS]
     assert sorted(leading) == [0, 1]
