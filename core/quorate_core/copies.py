@@ -81,4 +81,14 @@ def is_later(other: Slot, one: Slot) -> bool:
 def _surpasses(other: Slot, one: Slot) -> bool:
     if other.boot_id != one.boot_id and other.disks_digest != one.disks_digest:
         return False
-    return is_later(other, one) and (other.statement.incarnation == one.statement.incarnation or other.was_armed)
+    # Another life of the same boot is after the release of the one before, whatever it says itself.
+    same = other.boot_id == one.boot_id or other.statement.incarnation == one.statement.incarnation
+    return is_later(other, one) and (same or other.was_armed)
+
+
+def outlived(one: Slot, others: Iterable[Slot]) -> bool:
+    """Whether the same boot of that host has come to a later life: that one was released."""
+    return any(
+        other.boot_id == one.boot_id and other.statement.incarnation != one.statement.incarnation and is_later(other, one)
+        for other in others
+    )

@@ -59,7 +59,7 @@ def step(heart: Heart, event: Event) -> tuple[Heart, tuple[Action, ...]]:
         case _:
             assert_never(event)
     if heart.deadline is None and heart.wanted is not None:
-        heart, taken = _configured(replace(heart, wanted=None), heart.wanted)
+        heart, taken = _configured(heart, heart.wanted)
         actions = (*actions, *taken)
     heart, more = _stand(heart, event.now)
     told: tuple[Action, ...] = ()
@@ -192,6 +192,7 @@ def _stand_without_storage(heart: Heart, now: float, bare: bool) -> tuple[Heart,
 
 
 def _configured(heart: Heart, config: pool.PoolConfig) -> tuple[Heart, tuple[Action, ...]]:
+    heart = replace(heart, wanted=None)
     old, was = heart.config, heart.member
     member = config.member_of(heart.host)
     if heart.phase is Phase.FENCING and old is not None:

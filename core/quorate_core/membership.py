@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from quorate_core import certificate
-from quorate_core.copies import Found, newest
+from quorate_core.copies import Found, is_later, newest, outlived
 from quorate_core.slot import Slot, is_empty
 from quorate_core.statement import ECHO_MASK, Known, Phase, Statement, Views
 from quorate_core.timing import Timing
@@ -74,7 +74,9 @@ def after_read(peer: Peer, found: Found, disks_digest: int, at: float, *, after_
     living = {
         disk: one
         for disk, one in copies.items()
-        if one.statement.incarnation not in dead and (one.disks_digest != disks_digest or one.statement.sequence > floor)
+        if one.statement.incarnation not in dead
+        and (one.disks_digest != disks_digest or one.statement.sequence > floor)
+        and not outlived(one, copies.values())
     }
     # What proves its life on other disks cannot be watched on these; to wait for its certificate would be to wait for ever.
     watched = {one.statement.incarnation for one in living.values() if one.disks_digest == disks_digest}
@@ -116,6 +118,8 @@ def _seen(peer: Peer, seen: Slot, at: float, *, lives: Collection[int], wrote: b
         return peer  # an old write that landed late, or another disk's: no sign of life, and nothing that still holds
     if was.incarnation != said.incarnation and not wrote and was.incarnation in lives:
         return peer  # both merely stand there
+    if was.incarnation != said.incarnation and peer.slot.boot_id == seen.boot_id and is_later(peer.slot, seen):
+        return peer  # a life before the present one, which was released
     same = (was.incarnation, was.sequence) == (said.incarnation, said.sequence)
     return replace(peer, slot=seen, changed_at=peer.changed_at if same else at)
 

@@ -29,7 +29,7 @@ RECORD = replace(written(100), evictions=((0, 5),))
         (written(101), False),
         (written(99), True),
         (written(5_000_000, incarnation=6, boot=b"a", armed=False), True),
-        (written(5_000_000, incarnation=6, armed=False), True),
+        (written(5_000_000, incarnation=6, armed=False), False),
         (written(2_000_000, incarnation=8, boot=b"c"), False),
         (written(99, incarnation=8, boot=b"c"), True),
         (replace(written(2_000_000, incarnation=8, boot=b"c"), disks_digest=5), True),

@@ -203,6 +203,46 @@ def _blow(dice: random.Random, names: list[str], silent: list[str], timing: Timi
     )
 
 
+# leaving
+
+
+def leave(dice: random.Random, seed: int) -> Schedule:
+    """A host, or the pool, leaves its licence just as somebody is evicted. That host has lost a disk, on which the life that it gave back
+    stays beside the next one, and the others see first one of the other disks and then the other; then it falls silent, or comes back."""
+    hosts, timing = dice.choice([2, 2, 3]), TIMING
+    names = [f"h{i}" for i in range(hosts)]
+    one, split = dice.choice(names), dice.uniform(0.6, 1.5)
+    decided = split + 6.85
+    lost, *seen = dice.sample(range(3), 3)
+    off: dict[str, Any] = dice.choice([{"exclude": [one]}, {"exclude": [one]}, {"enabled": False}])
+    on: dict[str, Any] = {"include": [one]} if "exclude" in off else {"enabled": True}
+    leaves = decided + dice.choice([dice.uniform(-2.5, 0), dice.uniform(-1, 1), dice.uniform(0, 8)])
+    events = [*_grim(dice), Event(leaves, "configure", off)]
+    events.append(Event(split, "split", {"sides": drawing.sides(dice, hosts)}, dice.choice([None, None, dice.uniform(6, 12)])))
+    if dice.random() < 0.8:
+        events += _without(dice, one, lost, dice.choice([dice.uniform(0, 1), leaves + dice.uniform(-2, 1)]))
+    for name in names:
+        turn = decided + dice.uniform(-0.5, 2)
+        if dice.random() < 0.6:
+            events.append(Event(dice.uniform(0, 0.5), "fail", {"host": name, "disk": seen[0]}, turn))
+            events.append(Event(turn, "fail", {"host": name, "disk": seen[1]}, dice.choice([None, None, 20.0])))
+        if dice.random() < 0.5:
+            events.append(Event(decided + dice.uniform(-0.5, 0.5), "pause", {"host": name, "seconds": round(dice.uniform(1, 2.5), 2)}))
+        if dice.random() < 0.5:
+            events.append(Event(0.2, "outage", {"host": name}, dice.choice([None, decided + dice.uniform(0, 20)])))
+        if dice.random() < 0.2:
+            events.append(_restart(dice, hosts, dice.choice([decided, leaves]) + dice.uniform(-1, 4)))
+    if dice.random() < 0.6:
+        silent = leaves + dice.uniform(1, 5)
+        events.append(Event(silent, dice.choice(["hang", "fail"]), {"host": one}, dice.choice([None, None, dice.uniform(5, 30)])))
+    if dice.random() < 0.4:
+        events.append(Event(leaves + dice.choice([dice.uniform(0.5, 6), dice.uniform(3, 40)]), "configure", on))
+    if dice.random() < 0.2:
+        events += _power_cycle(dice, dice.choice(names), decided + dice.uniform(-0.5, 6), timing)
+    extra = drawing.end_seconds(timing) + drawing.rest_seconds(timing)
+    return Schedule(seed, hosts, disks=3, timing=timing, **drawing.ended(events, extra))
+
+
 # exchange
 
 

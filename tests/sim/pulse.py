@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,7 @@ class Pulse:
         self._disks = disk_sets.Disks()
         self._paths: dict[str, Path] = {}
         self._bound: PoolConfig | None = None
+        self._latest: PoolConfig | None = None
         self._may_resume = host.remembered is not None
         self._wakes_at = float("inf")
         self._order: tuple[hearts.StartCycle, float] | None = None
@@ -140,8 +140,10 @@ class Pulse:
         before = self.heart
         self.heart, actions = heartbeat.step(before, event)
         core = self.heart.config
-        if isinstance(event, hearts.Configured) and core is not None and core.members == event.config.members:
-            self._bound = replace(event.config, disks=core.disks, timing=core.timing)
+        if isinstance(event, hearts.Configured):
+            self._latest = event.config
+        if core is not None and core is not before.config and self._latest is not None and core.members == self._latest.members:
+            self._bound = core
         for action in actions:
             self._act(action, event.now)
         self._host.monitor.after_step(self._host, before, self.heart)

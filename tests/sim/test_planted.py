@@ -8,7 +8,21 @@ from typing import Any
 
 import pytest
 
-from quorate_core import certificate, clique, copies, cycles, eviction, heartbeat, judgement, keeping, licence, numbers, partition, slot
+from quorate_core import (
+    certificate,
+    clique,
+    copies,
+    cycles,
+    eviction,
+    heartbeat,
+    judgement,
+    keeping,
+    licence,
+    membership,
+    numbers,
+    partition,
+    slot,
+)
 from quorate_core.heart import Action, Heart, StartCycle
 from quorate_core.keeping import Keeping, Mode
 from quorate_core.partition import Choice
@@ -207,6 +221,28 @@ def test_a_pulse_that_forgets_a_longer_licence_than_it_had_published_lets_a_vm_r
 
     monkeypatch.setattr(cycles, "_resume", forgetful)
     assert "double run" in {finding.rule for finding in play(longer).findings}
+
+
+def test_who_takes_the_life_before_for_the_present_one_of_the_same_boot_certifies_it_while_its_host_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was released, so nothing resets that host; what it has left armed on a disk that it has lost says otherwise."""
+    beside = scenario.load(SCENARIOS / "next-life-beside-a-copy-of-the-one-before.yaml").schedule
+    assert play(beside).findings == []
+    monkeypatch.setattr(membership, "outlived", lambda one, others: False)
+    assert "double run" in {finding.rule for finding in play(beside).findings}
+
+
+def test_who_obeys_the_life_before_of_the_same_boot_is_reset_by_a_record_that_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped = scenario.load(SCENARIOS / "dropped-record-on-one-disk-and-its-author-leaves.yaml")
+    assert scenario.run(dropped).failures == ()
+    honest = copies._surpasses
+
+    def obedient(other: Slot, one: Slot) -> bool:
+        return honest(other, one) and (other.statement.incarnation == one.statement.incarnation or other.was_armed)
+
+    monkeypatch.setattr(copies, "_surpasses", obedient)
+    assert any("h1 never fencing" in failure for failure in scenario.run(dropped).failures)
 
 
 def test_a_host_that_arms_again_as_the_life_that_it_gave_back_is_reset_by_the_record_of_a_dead_one(monkeypatch: pytest.MonkeyPatch) -> None:
