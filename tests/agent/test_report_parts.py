@@ -99,7 +99,7 @@ def test_an_evicted_host_that_does_not_die_is_an_alarm_in_words_and_as_a_number(
     troubles = describe.Troubles(("",))
     assert "ALARM: h2: it still gives signs of life; power it off" in describe.state(heart, 110.0, troubles, {}, "boot")["message"]
     ear = listening.Ear("nowhere")
-    ear.connected, ear.state = True, {"metrics": describe.metrics(heart, 110.0, Histogram(CYCLE_BOUNDS_SECONDS), 0, {}, {})}
+    ear.connected, ear.state = True, {"metrics": describe.metrics(heart, 110.0, Histogram(CYCLE_BOUNDS_SECONDS), 0, {}, {}, {})}
     assert exposed(ear)["quorate_agent_alarms"] == 1
     assert exposed()["quorate_agent_alarms"] == 0
 

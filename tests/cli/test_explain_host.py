@@ -77,6 +77,7 @@ def test_evictions_certificates_and_a_life_without_storage_are_shown(tmp_path: P
         message="",
         confirmed=True,
         storageless=True,
+        deadline=120.0,
         evictions=(Eviction(1, 9, STANDARD.values),),
         issued=(Issued(2, 8, 60.0, 53.0, Evidence.EVICTION),),
     )
