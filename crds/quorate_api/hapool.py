@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from quorate_api.base import AGE, API_VERSION, ApiModel, Column, Conditions, LabelSelector, ObjectMeta, rule, rules
+from quorate_core.pool import MAX_DISKS_GENERATION
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 
@@ -233,7 +234,12 @@ class HeartbeatInForce(ApiModel):
 
     storage: Annotated[StorageHeartbeat, Field(description="spec.heartbeat.storage as the controller has last taken it over.")]
     generation: Annotated[
-        int, Field(ge=1, description="Rises each time that storage changes, also back to what it was before; begins with 1.")
+        int,
+        Field(
+            ge=1,
+            le=MAX_DISKS_GENERATION,
+            description="Rises each time that storage changes, also back to what it was before; begins with 1.",
+        ),
     ]
 
 

@@ -27,6 +27,9 @@ def test_an_hahost_is_created_for_a_selected_node_and_belongs_to_its_pool() -> N
 def test_an_hahost_goes_when_its_node_is_no_longer_selected_unless_it_is_armed() -> None:
     assert hosts(hahost("n1"), hahost("n2", armed=False)) == [("Delete", "n2")]
     assert hosts(hahost("n1"), hahost("n2", armed=True)) == []
+    leaving = hahost("n2", armed=False)
+    leaving["status"]["agent"]["state"] = "Disarming"
+    assert hosts(hahost("n1"), leaving) == [], "its slot may not be another host's before its watchdog has let go"
 
 
 def test_a_host_that_two_pools_select_gets_no_second_hahost_and_loses_none() -> None:
