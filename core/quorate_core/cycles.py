@@ -134,8 +134,12 @@ def _hear_what_was_said(
     for issued in (certificate for one in found.values() for copy in one.intact.values() for certificate in copy.certificates):
         dead[issued.slot] = dead.get(issued.slot, frozenset()) | {issued.incarnation}
     mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    living = ((index, one) for index, all_held in held.items() for one in all_held if one.statement.incarnation not in dead.get(index, ()))
-    here = (one for _, one in living if one.disks_digest == disks_digest)
+    here = (
+        one
+        for index, standing in held.items()
+        for one in standing
+        if one.disks_digest == disks_digest and one.statement.incarnation not in dead.get(index, ())
+    )
     return replace(heart, dead=dead, evicted=mine.union(*(one.evictions for one in here)))
 
 
@@ -209,10 +213,9 @@ def _numbers(blocks: Iterable[bytes]) -> Iterator[int]:
     return (found.statement.sequence for found in map(slot.legible, blocks) if found is not None)
 
 
-def _carried(mine: Collection[slot.Slot]) -> tuple[Eviction, ...]:
+def _carried(mine: slot.Slot) -> tuple[Eviction, ...]:
     """The records of the pulse before; reckoned with one's own timing until the evicted host's is read."""
-    timing = {pair: one.timing for one in sorted(mine, key=lambda one: one.statement.sequence) for pair in one.evictions}
-    return tuple(Eviction(index, incarnation, values) for (index, incarnation), values in sorted(timing.items(), key=lambda one: one[0]))
+    return tuple(Eviction(index, incarnation, mine.timing) for index, incarnation in sorted(mine.evictions))
 
 
 def _certified(mine: Collection[slot.Slot]) -> tuple[slot.Issued, ...]:
@@ -230,7 +233,7 @@ def _resume(heart: Heart, now: float, config: pool.PoolConfig, held: Collection[
     bound = replace(config, timing=replace(config.timing, licence_seconds=longest))
     # Fencing is final, also for the pulse that comes after; else it goes on as armed, or as leaving.
     phase = mine.statement.phase if mine.statement.phase in (Phase.DISARMED, Phase.FENCING) else Phase.ARMED
-    records = _carried((mine,))
+    records = _carried(mine)
     return replace(
         heart,
         config=bound,
