@@ -47,7 +47,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     limit = config.timing.cycle_limit_seconds
     for left in heart.departed:
         held[left.slot] = [*held.get(left.slot, ()), *copies.find_one(cycle, config, left).holding()]
-    proof = judge(cycle, held, config, member.slot, heart.incarnation, limit, heart.claimed_over, heart.dead)
+    proof = judge(cycle, held, config, member.slot, heart.incarnation, limit, heart.claimed_over, heart.buried)
     match proof:
         case NoEvidence(reason, condemned):
             heart = replace(heart, no_evidence=reason, settled=False)
@@ -134,13 +134,10 @@ def _hear_what_was_said(
     for issued in (certificate for one in found.values() for copy in one.intact.values() for certificate in copy.certificates):
         dead[issued.slot] = dead.get(issued.slot, frozenset()) | {issued.incarnation}
     mine = frozenset((record.slot, record.incarnation) for record in heart.evictions)
-    here = (
-        one
-        for index, standing in held.items()
-        for one in standing
-        if one.disks_digest == disks_digest and one.statement.incarnation not in dead.get(index, ())
-    )
-    return replace(heart, dead=dead, evicted=mine.union(*(one.evictions for one in here)))
+    buried = heart.buried.union(*dead.values())
+    standing = (one for copies_held in held.values() for one in copies_held if one.statement.incarnation not in buried)
+    evicted = mine.union(*(one.evictions for one in standing if one.disks_digest == disks_digest))
+    return replace(heart, dead=dead, buried=buried, evicted=evicted)
 
 
 def _read_peers(
@@ -176,8 +173,7 @@ def _claim(
     if not blocks:
         return heart  # it was begun under another configuration, and did not look at this slot
     claimed = claim.look(heart.claim, blocks, cycle.completed_at)
-    dead = heart.dead.get(member.slot, frozenset())
-    over = dead | heart.lives
+    over = heart.dead.get(member.slot, frozenset()) | heart.lives
     why = claim.objection(claimed, cycle.read_issued_at, heart.host, heart.boot_id, config.pool_id, over, config.timing)
     heart = replace(heart, claim=claimed)
     if why:
@@ -189,10 +185,10 @@ def _claim(
     # that had begun to leave, on some of the disks: others may see it armed.
     armed = [one for one in found if one.was_armed and one.boot_id != heart.boot_id]
     former = copies.newest(one for one in armed if one.disks_digest == config.disks_digest) or copies.newest(armed)
-    if former is not None and former.statement.incarnation not in dead:
-        # It has waited until that life must have ended, and may be the only one who can say so. This lets the new life be accepted; no VM
-        # is restarted on it (`hostphase`).
-        waited = cycle.read_issued_at - claimed.since
+    if former is not None:
+        # It has waited until that life must have ended, or somebody else has said so. It may be the only one who can, or the last one who
+        # knows. This lets the new life be accepted; no VM is restarted on it (`hostphase`).
+        waited = max(0.0, cycle.read_issued_at - claimed.since)
         own = slot.Issued(member.slot, former.statement.incarnation, round(waited, 3), former.timing.release_after_silence_seconds)
         carried = (*(c for c in carried if c.slot != member.slot), own)
     return replace(
@@ -268,7 +264,7 @@ def _renew(heart: Heart, config: pool.PoolConfig, proof: Evidence, pending: Pend
         # go without a licence. From now on it hears nothing else: a deadline after its release would be a new licence, which nobody renews.
         return replace(heart, released=True), (release(heart),)
     deadline = max(heart.deadline, proof.deadline(config.timing.licence_seconds))
-    confirmed = heart.confirmed or (pending.phase is Phase.ARMED and heart.phase is Phase.ARMED)
+    confirmed = heart.confirmed or (heart.settled and pending.phase is Phase.ARMED and heart.phase is Phase.ARMED)
     return replace(heart, deadline=deadline, confirmed=confirmed), (GiveDeadline(heart.incarnation, deadline),)
 
 

@@ -56,7 +56,8 @@ class Heart:
     configuration since then; what they have said against this host holds: it may stand from a time when they were members, and they cannot
     know that nobody reads it. `released`: the keeper was told to go without a licence, and has not answered yet. `settled`:
     the last cycle was evidence, and no older write can land any more over what it has written. `spent`: this life was released and never
-    arms again; `lives` are those before it that were, in this boot. `wanted`: the configuration that is taken over when no licence runs.
+    arms again; `lives` are those before it that were, in this boot. `buried`: every incarnation that this host has ever known to be
+    certified dead, also of slots that have another owner by now. `wanted`: the configuration that is taken over when no licence runs.
     """
 
     host: str
@@ -113,6 +114,7 @@ class Heart:
     settled: bool = False
     spent: bool = False
     lives: frozenset[int] = frozenset()
+    buried: frozenset[int] = frozenset()
     wanted: pool.PoolConfig | None = None
 
     def __post_init__(self) -> None:

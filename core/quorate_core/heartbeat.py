@@ -240,6 +240,7 @@ def _knowing_nobody(heart: Heart, but: frozenset[int]) -> Heart:
         heart,
         peers={index: peer for index, peer in heart.peers.items() if index in but},
         dead={index: lives for index, lives in heart.dead.items() if index in but},
+        buried=heart.buried.union(*heart.dead.values()),
         issued=tuple(c for c in heart.issued if c.slot in but),
         evictions=tuple(record for record in heart.evictions if record.slot in but),
         evicted=frozenset(pair for pair in heart.evicted if pair[0] in but),

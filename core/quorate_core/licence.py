@@ -7,7 +7,6 @@ Doubt is resolved toward not renewing: the worst that follows is that this host 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from quorate_core import slot
 from quorate_core.pool import PoolConfig
@@ -77,12 +76,12 @@ def judge(
     my_incarnation: int,
     limit_seconds: float,
     claimed_over: Collection[bytes] = (),
-    dead: Mapping[int, Collection[int]] = MappingProxyType({}),
+    buried: Collection[int] = (),
 ) -> Evidence | NoEvidence:
     """What a cycle proves. `slots` are the copies of members' slots that hold: any of them condemns, but an eviction only
     from the disks on which this host proves its life: elsewhere nobody can certify it, and what stands there may be left of long ago.
-    `claimed_over` is what this host may have overwritten. `dead`: the certified, by slot: only that life reckoned with its records, and
-    those who had adopted them have their own."""
+    `claimed_over` is what this host may have overwritten. `buried`: incarnations that are certified dead: only such a life
+    itself reckoned with its records, and those who had adopted them have their own."""
     if cycle.error:
         return NoEvidence(cycle.error)
     if cycle.written is None:
@@ -96,8 +95,8 @@ def judge(
         return NoEvidence(f"the heartbeat disk's header cannot be read: {why}")
     if owner != config.pool_id:
         return NoEvidence(f"the heartbeat disk now belongs to pool {owner.hex()}")
-    for index, other in ((index, one) for index, held in slots.items() if index != my_slot for one in held):
-        counts = other.disks_digest == config.disks_digest and other.statement.incarnation not in dead.get(index, ())
+    for other in (one for index, held in slots.items() if index != my_slot for one in held):
+        counts = other.disks_digest == config.disks_digest and other.statement.incarnation not in buried
         if (my_slot, my_incarnation) in other.evictions and counts:
             return NoEvidence(f"{other.statement.host} has evicted this host", condemned=True)
         if any((c.slot, c.incarnation) == (my_slot, my_incarnation) for c in other.certificates):

@@ -52,7 +52,7 @@ class StorageHeartbeat(ApiModel):
         Field(
             min_length=1,
             max_length=253,
-            description="Storage class from which Quorate creates a small Block, ReadWriteMany claim for the heartbeat.",
+            description="Storage class for a Block, ReadWriteMany claim for the heartbeat. No claim is made from it yet: agents refuse it, and say so.",
         ),
     ] = None
     claim_name: Annotated[

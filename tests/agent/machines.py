@@ -26,6 +26,8 @@ from quorate_core import slot
 from quorate_core.timing import Timing
 
 TIMING = Timing(licence_seconds=6, watchdog_seconds=2)
+GENERATION = 1
+"""Of the heartbeat disks, as in a new pool."""
 """The shortest there is: R_s = 23 s, R_e = 21 s."""
 
 
@@ -240,6 +242,7 @@ class Rig:
                 "watchdog_seconds": TIMING.watchdog_seconds,
                 "watchdog_device": f"development:{machine.dog.path}",
                 "disks": (str(self.disk),),
+                "disks_generation": GENERATION,
                 "port": self.port,
                 "key": self.key,
                 "members": self.members,

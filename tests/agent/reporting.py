@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.agent import apiserver
-from tests.agent.machines import TIMING, Machine, Rig
+from tests.agent.machines import GENERATION, TIMING, Machine, Rig
 
 
 def start(pool: Rig, machine: Machine, *, key: bool = True) -> Path:
@@ -31,8 +31,9 @@ def _objects(pool: Rig, machine: Machine, *, key: bool) -> list[dict[str, Any]]:
     heartbeat = {"storage": {"devicePath": str(pool.disk)}, "network": {"port": pool.port}, "timing": timing}
     spec = {"heartbeat": heartbeat, "watchdog": {"device": f"development:{machine.dog.path}"}}
     data = {"key": base64.b64encode(pool.key).decode()} if key else {}
+    in_force = {"heartbeat": {"storage": heartbeat["storage"], "generation": GENERATION}}
     return [
-        {"kind": "HAPool", "metadata": {"name": "test", "uid": str(uuid.UUID(pool.pool_id))}, "spec": spec},
+        {"kind": "HAPool", "metadata": {"name": "test", "uid": str(uuid.UUID(pool.pool_id))}, "spec": spec, "status": in_force},
         {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "quorate-heartbeat"}, "data": data},
         *(
             {

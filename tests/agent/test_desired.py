@@ -94,10 +94,17 @@ def test_the_same_disks_a_second_time_are_other_disks_to_all_who_compare() -> No
     assert first.core().hash != again.core().hash
 
 
-def test_a_claim_in_force_is_where_the_pod_maps_it() -> None:
+def test_a_claim_in_force_is_where_a_pod_maps_that_claim_and_no_other() -> None:
+    """A pod that is rolled out with another claim, under a licence, finds no disk, rather than a copy of it."""
     config = configured(pool(in_force={"storage": {"claimName": "beat"}, "generation": 2}))
     assert isinstance(config, wire.PulseConfig)
-    assert (config.disks, config.disks_generation) == ((desired.CLAIM_DEVICE,), 2)
+    assert (config.disks, config.disks_generation) == (("/dev/quorate-heartbeat-beat",), 2)
+
+
+def test_a_storage_class_is_refused_as_nobody_makes_a_claim_from_it() -> None:
+    refused = configured(pool(in_force={"storage": {"storageClassName": "fast"}, "generation": 1}))
+    assert isinstance(refused, desired.Unready)
+    assert "spec.heartbeat.storage.storageClassName: no claim is made from it" in refused.why
 
 
 PATHS = {"storage": {"devicePath": "/dev/shared"}, "network": {"interfaces": ["red", "blue"]}}

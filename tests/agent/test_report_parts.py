@@ -94,6 +94,22 @@ def test_a_life_without_storage_and_an_undecided_partition_are_said() -> None:
     assert "a partition is undecided: h1: not yet of the same intent" in agent["message"]
 
 
+def test_an_armed_host_that_others_cannot_know_to_be_armed_says_why() -> None:
+    for heart, why in (
+        (replace(HEART, licensed=False, confirmed=False), "its keeper has not taken the licence"),
+        (replace(HEART, confirmed=False), "an older write of this host may still land on the heartbeat disk"),
+    ):
+        agent = describe.state(heart, 110.0, describe.Troubles(("",)), {}, "boot")
+        assert (agent["state"], agent["armed"]) == ("Joining", False)
+        assert f"not yet said to be armed: {why}" in agent["message"]
+
+
+def test_a_host_that_leaves_says_so_until_its_keeper_has_let_go() -> None:
+    for deadline, state in ((118.0, "Disarming"), (None, "Disarmed")):
+        heart = replace(HEART, phase=Phase.DISARMED, deadline=deadline)
+        assert describe.state(heart, 100.0, describe.Troubles(("",)), {}, "boot")["state"] == state
+
+
 def test_an_evicted_host_that_does_not_die_is_an_alarm_in_words_and_as_a_number() -> None:
     heart = replace(HEART, alarms=(Alarm(2, 9, "it still gives signs of life"),))
     troubles = describe.Troubles(("",))

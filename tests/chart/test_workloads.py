@@ -111,5 +111,5 @@ def test_all_agent_processes_share_the_run_folder_of_the_host() -> None:
 @pytest.mark.parametrize("name", ["pulse", "backup"])
 def test_a_claim_takes_the_place_of_the_hosts_devices(name: str) -> None:
     container = containers("DaemonSet", "agent.heartbeatClaim=disk")[name]
-    assert container["volumeDevices"] == [{"name": "heartbeat", "devicePath": "/dev/quorate-heartbeat"}]
+    assert container["volumeDevices"] == [{"name": "heartbeat", "devicePath": "/dev/quorate-heartbeat-disk"}]
     assert "/dev" not in [mount["mountPath"] for mount in container["volumeMounts"]]

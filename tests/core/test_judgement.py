@@ -10,6 +10,7 @@ from quorate_core.certificate import Watch
 from quorate_core.eviction import Eviction
 from quorate_core.heart import (
     Action,
+    Configured,
     CycleDone,
     GiveDeadline,
     Heart,
@@ -435,3 +436,26 @@ def test_the_record_of_one_who_is_certified_dead_is_neither_obeyed_nor_adopted()
     living = {1: slot_of(1, 2, evictions=((0, 10),)), 2: slot_of(2, 2, certificates=(Issued(1, 99, 59.0, 59.0),))}
     (_, heart, _), *_ = cycles(ARMED, 102.0, 1, iter([living]))
     assert heart.phase is Phase.FENCING
+
+
+def test_the_dead_stay_buried_when_their_host_has_left_the_pool() -> None:
+    """What they had recorded may come to light on a disk that was away, under an owner of the slot that has nothing to do with it."""
+    heart = replace(ARMED, dead={1: frozenset({11})})
+    left, _ = heartbeat.step(heart, Configured(101.0, replace(POOL, members=(POOL.members[0], POOL.members[2]))))
+    back, _ = heartbeat.step(left, Configured(101.5, POOL))
+    assert (back.dead.get(1), back.buried) == (None, {11})
+    (_, after, _), *_ = cycles(back, 102.0, 1, iter([{1: slot_of(1, 2, evictions=((0, 10),)), 2: slot_of(2, 2)}]))
+    assert after.phase is Phase.ARMED
+
+
+def test_a_host_is_confirmed_only_by_a_cycle_over_which_no_older_write_can_land() -> None:
+    fresh = replace(ARMED, confirmed=False, settled=True)
+    order = next(a for a in heartbeat.step(replace(fresh, next_cycle_at=0.0), Tick(100.5))[1] if isinstance(a, StartCycle))
+    assert order.block is not None
+    assert slot.decode(order.block).statement.phase is Phase.ARMED
+    for failed_at, confirmed in ((None, True), (99.0, False)):
+        heart, _ = heartbeat.step(replace(fresh, next_cycle_at=0.0), Tick(100.5))
+        blocks = {0: order.block, 1: slot.encode(slot_of(1, 5)), 2: slot.encode(slot_of(2, 5))}
+        header = slot.encode_header(POOL.pool_id)
+        cycle = Cycle(order.number, 100.5, 100.5, 100.6, order.block, header, blocks, found=order.block, failed_at=failed_at)
+        assert heartbeat.step(heart, CycleDone(100.6, cycle))[0].confirmed is confirmed

@@ -117,8 +117,8 @@ class Host:
     # processes
 
     def start_keeper(self) -> None:
-        """A new keeper, which finds what the one before it has left."""
-        if self.alive:
+        """A new keeper, which finds what the one before it has left; not beside another one, which holds its lock."""
+        if self.alive and not (self._keepers and not self.keeper.gone):
             self._keepers += 1
             self.keeper = Keeper(self, self.life * 1000 + self._keepers)
             self.keeper.start()
@@ -135,7 +135,9 @@ class Host:
 
     def start_pulse(self) -> None:
         """A new pulse, which knows nothing but its configuration. Not while the one before it is stuck in a system call, and so holds its
-        lock: what that one had asked for may still land."""
+        lock: what that one had asked for may still land. Nor beside one that lives."""
+        if self._pulses and not self.pulse.gone:
+            return
         if self.alive and self._pulses and any(path.holds(self.pulse) for path in self.paths):
             life = self.life
             self.engine.after(0.5, lambda: self.start_pulse() if self.life == life else None)

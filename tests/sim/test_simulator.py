@@ -98,13 +98,14 @@ def test_a_search_that_finds_nothing_says_how_much_it_tried(capsys: pytest.Captu
 
 
 def test_a_timeline_shows_each_host_where_it_stood_and_when() -> None:
-    """A host loses power at 2 s, boots at 3 s, and is certified before it joins again; 70 s are 100 columns."""
+    """A host loses power at 2 s, boots at 3 s, and is certified by both others before it joins again, and by itself as it does; 70 s are
+    100 columns."""
     outcome = play(scenario.load(SCENARIOS / "fast-reboot.yaml").schedule, listen=True)
     drawn = timeline.draw(outcome)
     rows = dict(line.split() for line in drawn.splitlines()[:3])
     assert rows["h0"] == rows["h2"] == "█" * 100
     assert rows["h1"][:6] == "██xx>·"
-    assert [column * 0.7 for column, cell in enumerate(rows["h1"]) if cell == "!"] == pytest.approx([24.9, 25.9], abs=0.7)
+    assert [column * 0.7 for column, cell in enumerate(rows["h1"]) if cell == "!"] == pytest.approx([24.9, 25.9, 26.6], abs=0.7)
     assert rows["h1"].endswith("█" * 40)
     assert "    2.00 s  h1   loses power" in drawn.splitlines()
     assert "is certified dead: incarnation" not in drawn

@@ -51,7 +51,7 @@ def state(heart: Heart, now: float, troubles: Troubles, issued_at: Mapping[tuple
         "bootId": boot_id if heart.claimed else None,
         "armed": armed,
         # Until its keeper has let go of the licence, other disks would be taken from under it.
-        "state": "Disarming" if heart.phase is Phase.DISARMED and heart.deadline is not None else heart.phase.name.capitalize(),
+        "state": "Disarming" if heart.phase is Phase.DISARMED and heart.deadline is not None else publish.phase(heart).name.capitalize(),
         "boundSeconds": published.release_after_silence_seconds if published else None,
         "evictionBoundSeconds": published.release_after_eviction_seconds if published else None,
         "storageless": heart.storageless and heart.deadline is not None,
@@ -108,14 +108,18 @@ def metrics(
 
 
 def _cares(heart: Heart, names: Mapping[int, str]) -> list[str]:
-    """What an armed host has to say beside being armed."""
+    """What an armed host has to say beside being armed, or why others cannot know yet that it is."""
     alarms = [f"ALARM: {names[alarm.slot]}: {alarm.why}; power it off" for alarm in heart.alarms if alarm.slot in names]
     alone = (
         "it has no storage and lives on the word of all others: any further loss fences it"
         if heart.storageless and heart.deadline is not None
         else ""
     )
-    return [*alarms, alone, f"a partition is undecided: {heart.undecided}" if heart.undecided else ""]
+    why = (
+        "its keeper has not taken the licence" if not heart.licensed else "an older write of this host may still land on the heartbeat disk"
+    )
+    unsaid = f"not yet said to be armed: {why}" if publish.phase(heart) is not heart.phase else ""
+    return [*alarms, unsaid, alone, f"a partition is undecided: {heart.undecided}" if heart.undecided else ""]
 
 
 def _age(at: float | None, now: float) -> float | None:

@@ -10,8 +10,8 @@ from quorate_api.hapool import HAPool, Profile, TimingInputs
 from quorate_core.facts import HostPhase
 from quorate_core.timing import FAST, STANDARD
 
-CLAIM_DEVICE = "/dev/quorate-heartbeat"
-"""Where the agent's pod maps the heartbeat claim, when the pool names a claim or a storage class instead of a path."""
+_CLAIM_DEVICE = "/dev/quorate-heartbeat-{}"
+"""Where the agent's pod maps the heartbeat claim of that name: a pod that maps another one finds no disk there, rather than a wrong one."""
 _SHORTEST_KEY_BYTES = 16
 
 
@@ -57,6 +57,12 @@ def configuration(
     )
     if all(m.host != host for m in members):
         return Unready(f"HAHost {host}: the controller has not yet given it a slot and an address")
+    claim = disks.storage.claim_name
+    first_disk = _CLAIM_DEVICE.format(claim) if claim else disks.storage.device_path
+    if first_disk is None:
+        return Unready(
+            f"HAPool {name}: spec.heartbeat.storage.storageClassName: no claim is made from it; make one, and name it in claimName"
+        )
     enabled, reason = _wish(pool, now)
     timing = _timing(pool)
     config = wire.PulseConfig(
@@ -67,7 +73,7 @@ def configuration(
         licence_seconds=timing.licence_seconds,
         watchdog_seconds=timing.watchdog_seconds,
         watchdog_device=spec.watchdog.device,
-        disks=(disks.storage.device_path or CLAIM_DEVICE, *disks.storage.additional_device_paths),
+        disks=(first_disk, *disks.storage.additional_device_paths),
         disks_generation=disks.generation,
         port=network.port,
         key=key,
