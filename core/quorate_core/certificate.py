@@ -23,7 +23,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from quorate_core import numbers
-from quorate_core.copies import Found, age, is_later, newest
+from quorate_core.copies import Found, age, newest
 from quorate_core.licence import Cycle
 from quorate_core.slot import Evidence, Issued, Slot
 from quorate_core.statement import Phase
@@ -76,9 +76,9 @@ def observe(
             # Which of the two is the newer cannot be told, so nothing is counted while it stands there.
             return replace(watch, since=at)
     if watch is None or not watch.armed:
-        # What a later life of the same boot, or another owner of the slot, has found there and written over elsewhere, may be anything but
-        # the last word of its life: it may have been released.
-        lives = [one for one in found.holding() if one.statement.incarnation in candidates and not _written_over(one, found)]
+        # What another owner of the slot (or a later life of the same boot: then it does not hold) has found there and written over
+        # elsewhere may be anything but the last word of its life: it may have been released.
+        lives = [one for one in found.holding() if one.statement.incarnation in candidates and age(one) >= found.foreign]
         chosen = max(lives, key=lambda one: (one.was_armed, one.statement.sequence), default=None)
         if chosen is not None and (watch is None or chosen.statement.incarnation != watch.incarnation):
             return _with_newest(Watch(chosen.statement.incarnation, at, False, chosen.timing), chosen, at)
@@ -89,12 +89,6 @@ def observe(
         watch = replace(watch, since=at)
     last = newest(mine)
     return watch if last is None or last.statement.sequence < watch.sequence else _with_newest(watch, last, at)
-
-
-def _written_over(one: Slot, found: Found) -> bool:
-    if age(one) < found.foreign:
-        return True
-    return any(other.boot_id == one.boot_id and is_later(other, one) for other in found.intact.values())
 
 
 def _may_be_of(watch: Watch, copy: Slot | None) -> bool:

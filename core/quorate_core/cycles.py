@@ -20,7 +20,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     config, member, pending = heart.config, heart.member, heart.pending
     if pending is None or pending.number != cycle.number:
         return heart, ()
-    heart = replace(heart, pending=None)
+    heart = replace(heart, pending=None, settled=False)
     if config is None or member is None:
         return heart, ()
     if heart.phase is Phase.FENCING:
@@ -28,11 +28,11 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     heart = judgement.doubt_records(heart, cycle)
     if cycle.error:
         problem = heart.disk_problem and cycle.error
-        return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=cycle.refused, settled=False), ()
+        return replace(heart, no_evidence=cycle.error, disk_problem=problem, disk_refused=cycle.refused), ()
     heart = _look_at_disk(heart, config, member, cycle)
     if heart.disk_problem:
-        return replace(heart, no_evidence=heart.disk_problem, settled=False), ()
-    if heart.spent and heart.deadline is None:
+        return replace(heart, no_evidence=heart.disk_problem), ()
+    if heart.spent:
         return _begin_again(heart), ()
     found = copies.find(cycle, config)
     held = {index: one.holding() for index, one in found.items()}
@@ -50,7 +50,7 @@ def done(heart: Heart, now: float, cycle: Cycle) -> tuple[Heart, tuple[Action, .
     proof = judge(cycle, held, config, member.slot, heart.incarnation, limit, heart.claimed_over, heart.buried)
     match proof:
         case NoEvidence(reason, condemned):
-            heart = replace(heart, no_evidence=reason, settled=False)
+            heart = replace(heart, no_evidence=reason)
             if condemned and heart.deadline is not None and not heart.released:
                 heart = replace(heart, phase=Phase.FENCING, message=reason, condemned=True, next_cycle_at=0.0)
             return heart, (*actions, Say(f"{heart.host}: no proof of life: {reason}", loud=True))
@@ -86,7 +86,6 @@ def _begin_again(heart: Heart) -> Heart:
         evidence_at=None,
         no_evidence="no storage cycle of this life has been completed yet",
         condemned=False,
-        settled=False,
         next_cycle_at=0.0,
     )
 

@@ -45,6 +45,10 @@ class Alarm:
     incarnation: int
     why: str
 
+    def sentence(self, host: str) -> str:
+        """For the log and the HAHost of the one who says it, with the name of the evicted host."""
+        return f"ALARM: {host}: {self.why}; power it off"
+
 
 def of(index: int, seen: Slot) -> Eviction:
     """A new record of the host with that slot."""

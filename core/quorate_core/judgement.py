@@ -83,7 +83,7 @@ def _certify(heart: Heart, config: pool.PoolConfig, member: pool.Member, cycle: 
         if isinstance(verdict, Alarm):
             alarms.append(verdict)
             if verdict not in heart.alarms:
-                actions.append(Say(f"ALARM: {one.host}: {verdict.why}; power it off", loud=True))
+                actions.append(Say(verdict.sentence(one.host), loud=True))
         if not isinstance(verdict, Issued):
             continue
         others = tuple(c for c in heart.issued if c.slot != one.slot)

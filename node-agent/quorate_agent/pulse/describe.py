@@ -109,7 +109,7 @@ def metrics(
 
 def _cares(heart: Heart, names: Mapping[int, str]) -> list[str]:
     """What an armed host has to say beside being armed, or why others cannot know yet that it is."""
-    alarms = [f"ALARM: {names[alarm.slot]}: {alarm.why}; power it off" for alarm in heart.alarms if alarm.slot in names]
+    alarms = [alarm.sentence(names[alarm.slot]) for alarm in heart.alarms if alarm.slot in names]
     alone = (
         "it has no storage and lives on the word of all others: any further loss fences it"
         if heart.storageless and heart.deadline is not None
